@@ -1,0 +1,1 @@
+"""The gRPC interfaces between the services, generated from proto/weave."""
