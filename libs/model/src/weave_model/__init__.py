@@ -1,0 +1,1 @@
+"""Pure types that every service shares: names, addresses, versions, documents."""
