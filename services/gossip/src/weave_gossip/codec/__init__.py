@@ -1,0 +1,1 @@
+"""Protobuf to the values of the core and back."""

@@ -1,0 +1,317 @@
+"""Which links there should be: whom to dial, whom to let in, whom to let go.
+
+Up to FULL_MESH_PEERS everybody links to everybody, as far as the connection limit allows. Above,
+each peer dials random peers until it has DEGREE links and lets in more up to HIGH_DEGREE. Such a
+random graph is connected for any size that matters and stays so when a third of its peers vanish.
+Three rules keep it whole at its edges:
+
+A peer with few links is let in even by a full one, which then lets go of a peer that has many and
+stays reachable without this link. So a late joiner always gets in and nobody is isolated.
+
+A refusal for want of room names other peers to try.
+
+While known peers or targets are out of reach, one of them is tried now and then whatever its
+back-off says, the more rarely the longer the last one is gone. This mends a split, as peers with
+all the links they want dial nobody else.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from weave_gossip.core.dialling import NEVER, Dialler, Target
+from weave_gossip.core.directory import Directory
+from weave_gossip.core.effects import Dial
+from weave_gossip.core.links import LinkState, LinkTable
+from weave_gossip.core.options import MeshOptions
+from weave_gossip.core.topology import Topology
+from weave_model.peer import PeerName
+
+FULL_MESH_PEERS = 32
+# Below this a sparse mesh becomes full again; the gap keeps a mesh at the edge from changing to and
+# fro.
+FULL_AGAIN_PEERS = 28
+# When 30 % of 1,000 peers vanish at once, a peer with d links is cut off with probability 0.3^d:
+# with 8, somebody is in 5 of 100 cases, with 14 in 1 of 30,000. An idle link costs 40 bytes a
+# second.
+DEGREE = 14
+HIGH_DEGREE = 20
+# Fewer links than this entitle to be let in by a full peer, and never to be let go.
+LOW_DEGREE = 6
+# Links up to LOW_DEGREE are dialled at once, the rest one by one this far apart: others dial too,
+# and all would end with twice the links they want.
+FILL_INTERVAL_S = 0.5
+# The peer with the greater name leaves the dialling to the other for so long, so that a pair does
+# not dial each other at once.
+GIVE_WAY_S = 3.0
+# A full mesh is completed once no new peer was found for so long: while a large mesh is being
+# discovered, it looks like a small one.
+QUIET_BEFORE_FULL_S = 2.0
+# Links over the wanted number are let go of together, once no new peer was found for so long: one
+# document then tells of all, and a crowd that joins is not sent away before it has met.
+QUIET_BEFORE_SHEDDING_S = 5.0
+# A tenth of the time that a peer is gone, within these bounds.
+REJOIN_FRACTION = 0.1
+REJOIN_MIN_S = 3.0
+REJOIN_MAX_S = 360.0
+MAX_ALTERNATIVES = 8
+# Random peers looked at for one dial; some may be in back-off.
+MAX_CANDIDATES = 32
+
+
+class Overlay:
+    """Decides about links by what topology, directory and dialler know."""
+
+    def __init__(
+        self,
+        own_name: PeerName,
+        options: MeshOptions,
+        rng: Random,
+        links: LinkTable,
+        topology: Topology,
+        directory: Directory,
+        dialler: Dialler,
+        now: float,
+    ) -> None:
+        self._own_name = own_name
+        self._options = options
+        self._limit = options.connection_limit or 1 << 30
+        self._rng = rng
+        self._links = links
+        self._topology = topology
+        self._directory = directory
+        self._dialler = dialler
+        self._is_sparse = False
+        self._rejoin_due = now + REJOIN_MIN_S * rng.uniform(0.5, 1.5)
+        self._grew = now
+        self._fill_due = float("-inf")
+        # Known peers that no path leads to, and since when.
+        self._away: dict[PeerName, float] = {}
+        self._started = now
+
+    # What happened
+
+    def peer_is_away(self, peer: PeerName, now: float) -> None:
+        self._away.setdefault(peer, now)
+        self._rejoin_due = min(self._rejoin_due, now + self._rejoin_wait(now))
+
+    def peer_is_back(self, peer: PeerName, now: float) -> None:
+        """A peer became reachable, or is new."""
+        self._away.pop(peer, None)
+        self._grew = now
+        for address in self._directory.addresses(peer):
+            self._dialler.encourage(address, self._first_try(peer, now))
+
+    def peer_is_gone(self, peer: PeerName) -> None:
+        self._away.pop(peer, None)
+
+    def away_since(self) -> dict[PeerName, float]:
+        return self._away
+
+    def link_lost(self, link: LinkState, now: float) -> None:
+        """The next dial of the pair is made by the peer with the lower name first."""
+        if self._own_name > link.peer:
+            for address in self._directory.addresses(link.peer):
+                self._dialler.delay(address, now + GIVE_WAY_S)
+
+    def tidy(self) -> None:
+        """Drops the back-off of addresses that lead to nobody known."""
+        known = {
+            each for peer in self._directory.names() for each in self._directory.addresses(peer)
+        }
+        self._dialler.retain(known)
+
+    # Letting in
+
+    def has_room_for(self, peer: PeerName) -> bool:
+        """Whether the peer may have a link that it has not yet."""
+        self._choose_shape()
+        count = len(self._links)
+        if count < self._high_mark():
+            return True
+        if self._topology.degree(peer) >= LOW_DEGREE:
+            return False
+        return count < self._limit or self._find_sheddable() is not None
+
+    def alternatives(self) -> tuple[str, ...]:
+        """Addresses of random reachable peers, for one that is refused."""
+        peers = self._reachable_others()
+        chosen = self._rng.sample(peers, min(MAX_ALTERNATIVES, len(peers)))
+        return tuple(
+            self._directory.addresses(peer)[0] for peer in chosen if self._directory.addresses(peer)
+        )
+
+    # Letting go
+
+    def shed(self, now: float) -> LinkState | None:
+        """A link to let go of now, if there are too many."""
+        self._choose_shape()
+        count = len(self._links)
+        if count <= self._high_mark() or (now < self._shed_due() and count <= self._limit):
+            return None
+        link = self._find_sheddable()
+        if link is None and count > self._limit:
+            link = max(self._links, key=lambda each: each.since)
+        return link
+
+    # Dialling
+
+    def dial(self, now: float) -> tuple[list[Dial], float]:
+        """What to dial now, and when to ask again."""
+        self._choose_shape()
+        dials: list[Dial] = []
+        again = min(self._dial_wanted(dials, now), self._rejoin(dials, now))
+        if len(self._links) > self._high_mark():
+            again = min(again, max(self._shed_due(), now + FILL_INTERVAL_S))
+        return dials, again
+
+    def _dial_wanted(self, dials: list[Dial], now: float) -> float:
+        """Dials until there are links enough; returns when the next dial may be due."""
+        if self._count() >= self._wanted_count():
+            return float("inf")
+        again = float("inf")
+        for target in self._candidates(now) if self._is_sparse else self._wanted_targets(now):
+            if self._count() >= self._wanted_count():
+                return again
+            if target.is_dialling:
+                continue
+            allowed = max(target.next_try, self._next_addition(now), self._dialler.may_dial_at(now))
+            if allowed <= now:
+                dials.append(self._dialler.dial(target.address))
+                self._fill_due = now + FILL_INTERVAL_S * self._rng.uniform(0.5, 1.5)
+            else:
+                again = min(again, allowed)
+        return again
+
+    def _count(self) -> int:
+        return len(self._links) + self._dialler.dialling
+
+    def _wanted_count(self) -> int:
+        return min(DEGREE, self._limit) if self._is_sparse else self._limit
+
+    def _next_addition(self, now: float) -> float:
+        """When one link more may be dialled: at once while there are few, and to fill the mesh."""
+        if self._count() < LOW_DEGREE:
+            return now
+        if self._is_sparse:
+            return self._fill_due
+        return min(self._fill_due, self._grew + QUIET_BEFORE_FULL_S)
+
+    def _wanted_targets(self, now: float) -> list[Target]:
+        """One address of each peer and direct target that we neither have a link to nor dial."""
+        wanted: dict[str, Target] = {}
+        for address in (*self._dialler.direct, *self._dialler.hints):
+            if self._is_open(address):
+                wanted[address] = self._dialler.target(address)
+        if self._options.discovery:
+            for peer in self._directory.names():
+                target = self._address_to_dial(peer, now)
+                if target is not None:
+                    wanted[target.address] = target
+        return list(wanted.values())
+
+    def _candidates(self, now: float) -> list[Target]:
+        """Reachable peers without a link; targets and hints while there are too few of those."""
+        found: list[Target] = []
+        if self._options.discovery:
+            peers = self._reachable_others()
+            self._rng.shuffle(peers)
+            for peer in peers:
+                target = self._address_to_dial(peer, now, give_way=False)
+                if target is not None:
+                    found.append(target)
+                    if len(found) >= MAX_CANDIDATES:
+                        break
+        if len(found) < DEGREE:
+            others = [*self._dialler.hints, *self._dialler.direct]
+            self._rng.shuffle(others)
+            found += [self._dialler.target(each) for each in others if self._is_open(each)]
+        return found
+
+    def _rejoin(self, dials: list[Dial], now: float) -> float:
+        """Tries one address that should lead to somebody out of reach, if it is time."""
+        if now >= self._rejoin_due:
+            self._rejoin_due = now + self._rejoin_wait(now)
+            away = [address for address in self._dialler.direct if self._is_lost(address)]
+            if self._options.discovery:
+                away += [
+                    address for peer in self._away for address in self._directory.addresses(peer)
+                ]
+            address = self._rng.choice(away) if away else ""
+            may_dial = self._dialler.may_dial_at(now) <= now and self._has_room_to_dial()
+            if address and may_dial and self._is_open(address):
+                dials.append(self._dialler.dial(address))
+        return self._rejoin_due
+
+    def _rejoin_wait(self, now: float) -> float:
+        last = max(self._away.values(), default=self._started)
+        wait = min(max((now - last) * REJOIN_FRACTION, REJOIN_MIN_S), REJOIN_MAX_S)
+        return wait * self._rng.uniform(0.5, 1.5)
+
+    # Inside
+
+    def _choose_shape(self) -> None:
+        """Decides between full and sparse mesh by the number of peers there are or should be."""
+        peers = max(len(self._topology.reachable()), len(self._dialler.direct) + 1)
+        edge = FULL_AGAIN_PEERS if self._is_sparse else FULL_MESH_PEERS
+        self._is_sparse = peers > edge or peers - 1 > self._limit
+
+    def _shed_due(self) -> float:
+        return self._grew + QUIET_BEFORE_SHEDDING_S
+
+    def _high_mark(self) -> int:
+        return min(self._limit, HIGH_DEGREE) if self._is_sparse else self._limit
+
+    def _has_room_to_dial(self) -> bool:
+        return self._count() < self._limit
+
+    def _find_sheddable(self) -> LinkState | None:
+        """The link to the peer with most others, which it must have and be reachable by."""
+        for link in sorted(
+            self._links, key=lambda each: (-self._topology.degree(each.peer), each.since)
+        ):
+            if self._topology.degree(link.peer) <= LOW_DEGREE:
+                return None
+            if self._topology.has_path_without(link.peer):
+                return link
+        return None
+
+    def _reachable_others(self) -> list[PeerName]:
+        return [peer for peer in self._topology.reachable() if peer != self._own_name]
+
+    def _address_to_dial(
+        self, peer: PeerName, now: float, *, give_way: bool = True
+    ) -> Target | None:
+        """The address of a peer without a link that may be dialled first; None if one is being
+        dialled.
+        """
+        if peer == self._own_name or self._links.to(peer) is not None:
+            return None
+        first_try = self._first_try(peer, now) if give_way else now
+        targets = [
+            self._dialler.target(address, first_try=first_try)
+            for address in self._directory.addresses(peer)
+        ]
+        if not targets or any(target.is_dialling for target in targets):
+            return None
+        return min(targets, key=lambda target: target.next_try)
+
+    def _first_try(self, peer: PeerName, now: float) -> float:
+        return now if self._own_name < peer else now + GIVE_WAY_S
+
+    def _is_served(self, target: Target) -> bool:
+        """Whether we have a link to whoever is behind the address."""
+        for peer in (target.peer, self._directory.at(target.address)):
+            if peer is not None and (peer == self._own_name or self._links.to(peer) is not None):
+                return True
+        return False
+
+    def _is_open(self, address: str) -> bool:
+        target = self._dialler.target(address)
+        return not target.is_dialling and target.next_try != NEVER and not self._is_served(target)
+
+    def _is_lost(self, address: str) -> bool:
+        """Whether a direct target leads to nobody we reach, as far as we know."""
+        target = self._dialler.target(address)
+        peer = target.peer if target.peer is not None else self._directory.at(address)
+        return peer is None or not self._topology.is_reachable(peer)

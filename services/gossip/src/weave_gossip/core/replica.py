@@ -1,0 +1,193 @@
+"""All documents held here: the greatest state seen of each, and digests to compare them with
+another replica.
+
+Merging keeps the maximum of a total order, so any order, duplication or loss on the way ends in the
+same replica once every document has arrived. Two rules bound what is held and keep that property,
+since what is left is a function of the set of documents that ever arrived: a departed life's
+documents are dropped, and of each writer only the MAX_DOCUMENTS_PER_WRITER smallest ids stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum, auto
+
+from weave_gossip.core.documents import (
+    TOPIC_REMOVED,
+    Document,
+    DocumentId,
+    DocumentVersion,
+    hash_id,
+)
+from weave_model.peer import PeerName
+
+# A peer writes some ten documents; the limit keeps one that went wild from filling all others'
+# memory.
+MAX_DOCUMENTS_PER_WRITER = 64
+# Buckets are kept at this resolution and folded to coarser ones. At 10,000 documents a bucket of
+# ten is the smallest worth telling apart.
+MAX_BUCKETS = 1024
+_LEAF_SHIFT = 64 - 10
+
+
+class Merged(Enum):
+    """What became of a document that arrived."""
+
+    NEWER = auto()
+    SAME = auto()
+    # We hold a newer state.
+    OLDER = auto()
+    # Its writer's life has departed, or the writer has too many documents.
+    REFUSED = auto()
+
+
+class Replica:
+    """The set of documents.
+
+    `state_digest` is equal on two replicas when, and practically only when, they are equal.
+    """
+
+    def __init__(self) -> None:
+        self.state_digest = 0
+        self._documents: dict[DocumentId, Document] = {}
+        self._by_writer: dict[PeerName, set[DocumentId]] = {}
+        self._leaf_digests = [0] * MAX_BUCKETS
+        # Dictionaries rather than sets: their order is that of arrival, so that runs repeat
+        # exactly.
+        self._leaf_ids: list[dict[DocumentId, None] | None] = [None] * MAX_BUCKETS
+        self._departed: dict[PeerName, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._documents)
+
+    def __iter__(self) -> Iterator[Document]:
+        return iter(self._documents.values())
+
+    def get(self, document_id: DocumentId) -> Document | None:
+        return self._documents.get(document_id)
+
+    def of_writer(self, writer: PeerName) -> list[Document]:
+        """Documents of one writer, withdrawn ones included, sorted by id."""
+        return [self._documents[each] for each in sorted(self._by_writer.get(writer, ()))]
+
+    def writers(self) -> Iterable[PeerName]:
+        return self._by_writer.keys()
+
+    def merge(self, document: Document) -> Merged:
+        """Takes the document if it is the greatest seen. Commutative, associative, idempotent."""
+        document_id = document.id
+        held = self._documents.get(document_id)
+        if held is not None:
+            if held is document or held.fingerprint == document.fingerprint:
+                return Merged.SAME
+            if document.order < held.order:
+                return Merged.OLDER
+        if self.is_departed(document_id, document.incarnation):
+            return Merged.REFUSED
+        if held is None and not self._make_room(document_id):
+            return Merged.REFUSED
+        self._put(document, held)
+        return Merged.NEWER
+
+    def is_newer(self, version: DocumentVersion) -> bool:
+        """Whether that version would change this replica."""
+        held = self._documents.get(version.id)
+        if held is None:
+            return not self.is_departed(version.id, version.incarnation)
+        return held.stamp < version
+
+    # Departed lives
+
+    def is_departed(self, document_id: DocumentId, incarnation: int) -> bool:
+        """Whether a document of this life is dropped. What departed peers removed stays removed."""
+        limit = self._departed.get(document_id.writer)
+        return limit is not None and incarnation <= limit and document_id.topic != TOPIC_REMOVED
+
+    def set_departed(self, departed: Mapping[PeerName, int]) -> list[Document]:
+        """Replaces the table of departed lives and returns the documents dropped by it."""
+        self._departed = dict(departed)
+        return [
+            dropped
+            for writer in departed
+            for dropped in self.of_writer(writer)
+            if self.is_departed(dropped.id, dropped.incarnation) and self._drop(dropped)
+        ]
+
+    # Digests
+
+    def preferred_buckets(self) -> int:
+        """A power of two that makes finding one difference cheap:
+
+        8 bytes a bucket against some 80 a document in it.
+        """
+        wanted = (10 * len(self._documents)) ** 0.5
+        buckets = 16
+        while buckets < wanted and buckets < MAX_BUCKETS:
+            buckets *= 2
+        return buckets
+
+    def bucket_digests(self, buckets: int) -> tuple[int, ...]:
+        """XOR of the fingerprints in each of `buckets` equal parts of the hash space.
+
+        A power of two up to MAX_BUCKETS.
+        """
+        leaves = self._leaf_digests
+        width = MAX_BUCKETS // buckets
+        if width == 1:
+            return tuple(leaves)
+        folded = []
+        for first in range(0, MAX_BUCKETS, width):
+            digest = 0
+            for leaf in leaves[first : first + width]:
+                digest ^= leaf
+            folded.append(digest)
+        return tuple(folded)
+
+    def bucket_documents(self, buckets: int, number: int) -> Iterator[Document]:
+        width = MAX_BUCKETS // buckets
+        for ids in self._leaf_ids[number * width : (number + 1) * width]:
+            for document_id in ids or ():
+                yield self._documents[document_id]
+
+    # Inside
+
+    def _make_room(self, document_id: DocumentId) -> bool:
+        ids = self._by_writer.get(document_id.writer)
+        if ids is None or len(ids) < MAX_DOCUMENTS_PER_WRITER:
+            return True
+        greatest = max(ids)
+        if document_id > greatest:
+            return False
+        self._drop(self._documents[greatest])
+        return True
+
+    def _put(self, document: Document, held: Document | None) -> None:
+        document_id = document.id
+        leaf = hash_id(document_id) >> _LEAF_SHIFT
+        change = document.fingerprint
+        if held is None:
+            self._by_writer.setdefault(document_id.writer, set()).add(document_id)
+            ids = self._leaf_ids[leaf]
+            if ids is None:
+                ids = self._leaf_ids[leaf] = {}
+            ids[document_id] = None
+        else:
+            change ^= held.fingerprint
+        self._documents[document_id] = document
+        self.state_digest ^= change
+        self._leaf_digests[leaf] ^= change
+
+    def _drop(self, document: Document) -> bool:
+        document_id = document.id
+        leaf = hash_id(document_id) >> _LEAF_SHIFT
+        del self._documents[document_id]
+        self.state_digest ^= document.fingerprint
+        self._leaf_digests[leaf] ^= document.fingerprint
+        ids = self._leaf_ids[leaf]
+        assert ids is not None
+        del ids[document_id]
+        of_writer = self._by_writer[document_id.writer]
+        of_writer.remove(document_id)
+        if not of_writer:
+            del self._by_writer[document_id.writer]
+        return True

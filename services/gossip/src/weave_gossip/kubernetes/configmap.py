@@ -1,0 +1,170 @@
+"""Coordination in one ConfigMap, which agents make on demand and Helm does not own.
+
+Every key of Coordination is one of the ConfigMap's `data`, with characters that Kubernetes does not
+allow there written as `_` and two hexadecimal digits; its value is "revision:base64". A write names
+the resource version it was made from, so that of two writers one is refused and looks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import random
+import re
+from collections.abc import Mapping
+
+from weave_gossip.coordination.backend import MAX_ENTRIES, Entry, check_limits
+from weave_gossip.errors import CoordinationAwayError, RevisionConflictError
+from weave_gossip.kubernetes.api import ApiAway, ApiClient, ApiRefused, Object
+from weave_gossip.kubernetes.mirror import Mirror
+from weave_model.errors import Exhausted, Invalid
+from weave_runtime.watch import Table
+
+log = logging.getLogger(__name__)
+
+# Other keys of the same ConfigMap change at the same time when a whole cluster starts.
+MAX_TRIES = 20
+RETRY_S = 0.1
+# Kubernetes' limit for a key (IsConfigMapKey).
+MAX_DATA_KEY = 253
+_NOT_FOUND, _CONFLICT, _TOO_LARGE, _UNPROCESSABLE = 404, 409, 413, 422
+_PLAIN = re.compile(r"[^A-Za-z0-9.-]")
+_ESCAPE = re.compile(r"_([0-9a-f]{2})")
+
+
+class ConfigMapCoordination:
+    """See Coordination."""
+
+    def __init__(
+        self, api: ApiClient, namespace: str, name: str, rng: random.Random | None = None
+    ) -> None:
+        self._api = api
+        self._name = name
+        self._place = f"ConfigMap {namespace}/{name}"
+        self._folder = f"/api/v1/namespaces/{namespace}/configmaps"
+        self._path = f"{self._folder}/{name}"
+        # Spreads retries; not for secrets.
+        self._rng = rng or random.Random()
+        self._entries: Table[str, Entry] = Table()
+        self._version = 0
+
+    @property
+    def entries(self) -> Table[str, Entry]:
+        """See Coordination."""
+        return self._entries
+
+    async def get(self, key: str) -> Entry | None:
+        """See Coordination."""
+        found = await self._read()
+        return self._decoded(found).get(key)
+
+    async def compare_and_swap(self, key: str, expected_revision: int, value: bytes) -> int:
+        """See Coordination. Durable: the API server answers when etcd has it."""
+        check_limits(key, value)
+        data_key = encode_key(key)
+        for _ in range(MAX_TRIES):
+            found = await self._read()
+            entries = self._decoded(found)
+            present = entries[key].revision if key in entries else 0
+            if present != expected_revision:
+                raise RevisionConflictError(key, expected_revision, present)
+            if not present and len(entries) >= MAX_ENTRIES:
+                raise Exhausted(f"{self._place} holds {MAX_ENTRIES} keys, the limit")
+            written = await self._write(found, data_key, Entry(present + 1, value))
+            if written is not None:
+                self._decoded(written)
+                return present + 1
+            await asyncio.sleep(RETRY_S * (0.5 + self._rng.random()))
+        raise CoordinationAwayError(f"{self._place} is changed by others all the time: try again")
+
+    async def follow(self) -> None:
+        """See Coordination."""
+        path = f"{self._folder}?fieldSelector=metadata.name%3D{self._name}"
+        await Mirror(self._api, path, self._mirrored, self._rng).run()
+
+    async def close(self) -> None:
+        """See Coordination: nothing is held between calls."""
+
+    async def _read(self) -> Object | None:
+        try:
+            return await self._api.request("GET", self._path)
+        except ApiAway as error:
+            raise CoordinationAwayError(str(error)) from error
+        except ApiRefused as error:
+            if error.status == _NOT_FOUND:
+                return None
+            raise CoordinationAwayError(f"{self._place}: {error}") from error
+
+    async def _write(self, found: Object | None, data_key: str, entry: Entry) -> Object | None:
+        """The ConfigMap as written; None: somebody else was faster."""
+        text = f"{entry.revision}:{base64.b64encode(entry.value).decode()}"
+        try:
+            if found is None:
+                made = {
+                    "apiVersion": "v1",
+                    "kind": "ConfigMap",
+                    "metadata": {"name": self._name, "labels": {"name": "weave-net"}},
+                    "data": {data_key: text},
+                }
+                return await self._api.request("POST", self._folder, made)
+            found["data"] = {**(found.get("data") or {}), data_key: text}
+            return await self._api.request("PUT", self._path, found)
+        except ApiAway as error:
+            raise CoordinationAwayError(str(error)) from error
+        except ApiRefused as error:
+            if error.status in (_CONFLICT, _NOT_FOUND):
+                return None
+            if error.status in (_TOO_LARGE, _UNPROCESSABLE):
+                raise Exhausted(f"{self._place} is full: {error}") from error
+            raise CoordinationAwayError(f"{self._place}: {error}") from error
+
+    def _mirrored(self, objects: Mapping[str, Object]) -> None:
+        found = objects.get(self._name)
+        try:
+            self._decoded(found)
+        except CoordinationAwayError as error:
+            log.warning("%s", error)
+            return
+        if found is None:
+            self._version = 0
+            self._entries.replace({})
+        self._entries.complete()
+
+    def _decoded(self, found: Object | None) -> dict[str, Entry]:
+        """The entries; shows them to watchers unless they have seen newer ones."""
+        if found is None:
+            return {}
+        entries = {}
+        try:
+            for data_key, text in (found.get("data") or {}).items():
+                revision, _, value = text.partition(":")
+                key = decode_key(data_key)
+                entries[key] = Entry(int(revision), base64.b64decode(value, validate=True))
+            version = int(found["metadata"]["resourceVersion"])
+        except (ValueError, KeyError, AttributeError) as error:
+            raise CoordinationAwayError(
+                f"{self._place} holds something else ({error}); it was left as it is: delete it "
+                "if nobody needs it"
+            ) from error
+        if version >= self._version:
+            self._version = version
+            self._entries.replace(entries)
+        return entries
+
+
+def encode_key(key: str) -> str:
+    """A key of Coordination as one of a ConfigMap. Raises Invalid when that is too long."""
+    encoded = _PLAIN.sub(lambda match: "".join(f"_{b:02x}" for b in match[0].encode()), key)
+    if len(encoded) > MAX_DATA_KEY:
+        raise Invalid(f"the key {key[:32]!r}... is too long for a ConfigMap")
+    return encoded
+
+
+def decode_key(data_key: str) -> str:
+    """What `encode_key` was given."""
+    parts = _ESCAPE.split(data_key)
+    raw = b"".join(
+        bytes([int(part, 16)]) if index % 2 else part.encode() for index, part in enumerate(parts)
+    )
+    return raw.decode()

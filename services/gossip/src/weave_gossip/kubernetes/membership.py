@@ -1,0 +1,164 @@
+"""Peers from the Nodes of the cluster: found at start, followed ever after.
+
+The API server may be away at any time. What it last said is kept in the store, so that an agent
+that restarts meanwhile dials the peers it had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from weave_gossip.kubernetes import nodes
+from weave_gossip.kubernetes.api import ApiAway, ApiClient, ApiRefused, Object
+from weave_gossip.kubernetes.mirror import Mirror
+from weave_gossip.kubernetes.nodes import NodeFacts
+from weave_gossip.loop import Driver
+from weave_gossip.views import Views
+from weave_model.peer import PeerName
+from weave_runtime.store import Store
+
+log = logging.getLogger(__name__)
+
+NODES = "/api/v1/nodes"
+# A restart of an agent during an outage of the API server must not take much longer for it.
+FIRST_LIST_S = 8.0
+_RETRY_S = 1.0
+# Nodes come in crowds when a cluster is scaled.
+_SETTLE_S = 0.5
+# A peer whose Node is gone may still be on its way down, and one whose Node was made anew on its
+# way up; Weave Net waited up to 5 s.
+DEPARTED_FOR_S = 15.0
+_JUDGE_PERIOD_S = 5.0
+_KEPT = "kubernetes"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the mesh is told at its start."""
+
+    node_uid: str
+    targets: tuple[str, ...]
+    underlay_addresses: tuple[bytes, ...]
+
+
+class Membership:
+    """The Nodes of the cluster as this agent knows them."""
+
+    def __init__(self, api: ApiClient, own_node: str, port: int, store: Store) -> None:
+        self._api = api
+        self._own_node = own_node
+        self._port = port
+        self._store = store
+        self._nodes: dict[str, NodeFacts] = {}
+        self._changed = asyncio.Event()
+        self._departed_since: dict[PeerName, float] = {}
+
+    async def start(self) -> Start:
+        """Asks the API server for a short while, then goes on with what is kept."""
+        try:
+            async with asyncio.timeout(FIRST_LIST_S):
+                await self._first_list()
+            await self._keep()
+        except TimeoutError:
+            self._nodes = await self._kept()
+            log.warning(
+                "the API server does not answer: starting with the nodes known before",
+                extra={"nodes": len(self._nodes)},
+            )
+        own = self._nodes.get(self._own_node)
+        return Start(
+            node_uid=own.uid if own else "",
+            targets=self._targets(),
+            underlay_addresses=nodes.underlay_addresses(
+                self._nodes.values(), self._own_node, _is_local
+            ),
+        )
+
+    async def follow(self) -> None:
+        """Keeps the copy of the Nodes in step, until cancelled."""
+        await Mirror(self._api, NODES, self._mirrored, random.Random()).run()
+
+    async def apply(self, driver: Driver) -> None:
+        """Makes the Nodes the targets of the mesh at each change, until cancelled."""
+        present = self._targets()
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(_SETTLE_S)
+            self._changed.clear()
+            await self._keep()
+            if (wanted := self._targets()) != present:
+                present = wanted
+                log.info("peers are now the nodes at [%s]", " ".join(wanted))
+                await _connect(driver, wanted)
+
+    async def judge(
+        self, views: Views, now: Callable[[], float], declare: Callable[[frozenset[PeerName]], None]
+    ) -> None:
+        """Declares the peers whose machines are gone for good, again and again."""
+        while True:
+            await asyncio.sleep(_JUDGE_PERIOD_S)
+            declare(self._gone_for_good(views, now()))
+
+    def _gone_for_good(self, views: Views, now: float) -> frozenset[PeerName]:
+        # Without the own Node the copy is no truth: it is empty, or of another cluster.
+        if self._own_node not in self._nodes or not views.is_complete:
+            self._departed_since.clear()
+            return frozenset()
+        gone = nodes.departed(self._nodes, views.peers.items.values())
+        self._departed_since = {name: self._departed_since.get(name, now) for name in gone}
+        return frozenset(
+            name for name, since in self._departed_since.items() if now - since >= DEPARTED_FOR_S
+        )
+
+    def _targets(self) -> tuple[str, ...]:
+        return nodes.targets(self._nodes.values(), self._own_node, self._port)
+
+    async def _first_list(self) -> None:
+        while True:
+            try:
+                items, _ = await self._api.list(NODES)
+            except (ApiAway, ApiRefused) as error:
+                log.warning("Failed to get peers: %s", error)
+                await asyncio.sleep(_RETRY_S)
+            else:
+                self._nodes = _facts({item["metadata"]["name"]: item for item in items})
+                return
+
+    def _mirrored(self, objects: Mapping[str, Object]) -> None:
+        present = _facts(objects)
+        if present != self._nodes:
+            self._nodes = present
+            self._changed.set()
+
+    async def _keep(self) -> None:
+        entry = [[node.name, node.uid, *node.addresses] for node in self._nodes.values()]
+        await self._store.commit({_KEPT: json.dumps(sorted(entry)).encode()})
+
+    async def _kept(self) -> dict[str, NodeFacts]:
+        entries = await self._store.load(_KEPT)
+        kept = json.loads(entries.get(_KEPT, b"[]"))
+        return {name: NodeFacts(name, uid, tuple(rest)) for name, uid, *rest in kept}
+
+
+async def _connect(driver: Driver, targets: tuple[str, ...]) -> None:
+    await driver.call_durably(lambda mesh, now: mesh.connect(targets, replace=True, now=now))
+
+
+def _facts(objects: Mapping[str, Object]) -> dict[str, NodeFacts]:
+    return {name: nodes.parse_node(item) for name, item in objects.items()}
+
+
+def _is_local(address: str) -> bool:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True

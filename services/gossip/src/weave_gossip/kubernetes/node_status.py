@@ -1,0 +1,96 @@
+"""Tells the cluster that a node's network works: its condition, and a start-up taint taken off."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+from weave_gossip.kubernetes.api import ApiAway, ApiClient, ApiRefused, Object
+from weave_gossip.kubernetes.http import HttpError, read_head
+from weave_runtime.logs import once_per
+
+log = logging.getLogger(__name__)
+log.addFilter(once_per(60))
+
+# Answers 200 when an ADD would succeed; loopback, so it is the cni-shim of this node.
+READY_HOST, READY_PORT, READY_PATH = "127.0.0.1", 6788, "/readyz"
+# People wait for a node to become ready.
+ASK_S = 1.0
+RETRY_S = 5.0
+_TIMEOUT_S = 5.0
+
+REASON = "WeaveIsUp"
+MESSAGE = "Weave pod has set this"
+
+
+class NodeStatus:
+    """Reports once per life of the process, as soon as it is true; it is never taken back."""
+
+    def __init__(self, api: ApiClient, node: str, startup_taint: str, ready_port: int) -> None:
+        self._api = api
+        self._path = f"/api/v1/nodes/{node}"
+        self._startup_taint = startup_taint
+        self._ready_port = ready_port
+
+    async def run(self) -> None:
+        """Returns when everything is reported."""
+        while not await is_ready(self._ready_port):  # noqa: ASYNC110 - asks a server
+            await asyncio.sleep(ASK_S)
+        while True:
+            try:
+                await self._report()
+            except (ApiAway, ApiRefused) as error:
+                log.warning("node status not reported, trying again: %s", error)
+                await asyncio.sleep(RETRY_S)
+            else:
+                log.info("node status reported", extra={"condition": "NetworkUnavailable=False"})
+                return
+
+    async def _report(self) -> None:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: TID251 - wall clock is meant
+        await self._api.request(
+            "PATCH",
+            f"{self._path}/status",
+            {"status": {"conditions": [_condition(now)]}},
+            kind="application/strategic-merge-patch+json",
+        )
+        if not self._startup_taint:
+            return
+        node = await self._api.request("GET", self._path)
+        present = (node.get("spec") or {}).get("taints") or []
+        kept = [taint for taint in present if taint.get("key") != self._startup_taint]
+        if len(kept) < len(present):
+            # The version makes the server refuse when somebody else has changed the taints.
+            version = node["metadata"]["resourceVersion"]
+            await self._api.request(
+                "PATCH",
+                self._path,
+                {"metadata": {"resourceVersion": version}, "spec": {"taints": kept}},
+                kind="application/merge-patch+json",
+            )
+
+
+def _condition(now: str) -> Object:
+    return {
+        "type": "NetworkUnavailable",
+        "status": "False",
+        "reason": REASON,
+        "message": MESSAGE,
+        "lastHeartbeatTime": now,
+        "lastTransitionTime": now,
+    }
+
+
+async def is_ready(port: int) -> bool:
+    """Would an ADD succeed on this node?"""
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(READY_HOST, port)
+            try:
+                writer.write(f"GET {READY_PATH} HTTP/1.1\r\nHost: {READY_HOST}\r\n\r\n".encode())
+                return (await read_head(reader)).status == 200
+            finally:
+                writer.transport.abort()
+    except (OSError, TimeoutError, HttpError):
+        return False

@@ -1,0 +1,95 @@
+"""What the Nodes of the cluster mean for the mesh. Pure functions of Node objects and peers.
+
+A Node is recognised by its name and UID, never by an address: nodes may share a virtual one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from weave_gossip.core.status import PeerView
+from weave_gossip.target import format_endpoint
+from weave_model.peer import PeerName
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """One Node. `addresses` are IP addresses in the order of preference."""
+
+    name: str
+    uid: str
+    addresses: tuple[str, ...]
+
+
+def parse_node(item: Mapping[str, Any]) -> NodeFacts:
+    """Reads a Node: internal addresses, else external ones. What is no IP address is left out."""
+    given: dict[str, list[str]] = {"InternalIP": [], "ExternalIP": []}
+    for entry in (item.get("status") or {}).get("addresses") or ():
+        if entry.get("type") in given and _is_address(entry.get("address", "")):
+            given[entry["type"]].append(str(ipaddress.ip_address(entry["address"])))
+    addresses = given["InternalIP"] or given["ExternalIP"]
+    metadata = item["metadata"]
+    return NodeFacts(metadata["name"], metadata["uid"], tuple(dict.fromkeys(addresses)))
+
+
+def targets(nodes: Iterable[NodeFacts], own_name: str, port: int) -> tuple[str, ...]:
+    """Where to dial: one address of every other node, one that no other node has if it can be."""
+    nodes = sorted(nodes, key=lambda node: node.name)
+    shared = _shared(nodes)
+    found = []
+    for node in nodes:
+        if node.name != own_name and node.addresses:
+            alone = [address for address in node.addresses if address not in shared]
+            found.append(format_endpoint((alone or list(node.addresses))[0], port))
+    return tuple(dict.fromkeys(found))
+
+
+def underlay_addresses(
+    nodes: Iterable[NodeFacts], own_name: str, is_local: Callable[[str], bool]
+) -> tuple[bytes, ...]:
+    """Where others send us packets: at most one address per family, ours alone, IPv4 first."""
+    nodes = list(nodes)
+    shared = _shared(nodes)
+    own = next((node for node in nodes if node.name == own_name), None)
+    found: dict[int, bytes] = {}
+    for text in own.addresses if own else ():
+        address = ipaddress.ip_address(text)
+        if text not in shared and address.version not in found and is_local(text):
+            found[address.version] = address.packed
+    return tuple(found[version] for version in sorted(found))
+
+
+def departed(nodes: Mapping[str, NodeFacts], peers: Iterable[PeerView]) -> frozenset[PeerName]:
+    """Peers whose machine the cluster no longer knows, and that nobody reaches.
+
+    A Node that was registered anew under its name is the same machine, unless another peer has
+    taken its place there.
+    """
+    peers = list(peers)
+    uids = {node.uid: node.name for node in nodes.values()}
+    taken = {uids[peer.node_uid] for peer in peers if peer.node_uid in uids}
+    return frozenset(
+        peer.name
+        for peer in peers
+        if not peer.is_self
+        and not peer.reachable
+        and peer.node_uid
+        and peer.node_uid not in uids
+        and (peer.nickname not in nodes or peer.nickname in taken)
+    )
+
+
+def _shared(nodes: Iterable[NodeFacts]) -> frozenset[str]:
+    counts = Counter(address for node in nodes for address in node.addresses)
+    return frozenset(address for address, count in counts.items() if count > 1)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return not ipaddress.ip_address(text).is_link_local
+    except ValueError:
+        return False
