@@ -1,0 +1,1 @@
+"""The ring of address blocks and the allocations of this node."""

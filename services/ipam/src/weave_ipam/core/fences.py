@@ -1,0 +1,17 @@
+"""Fences: who may take over a dead peer's space, one for each of its lives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from weave_model.peer import PeerName
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """`heir` takes over the space that `victim` had in its life `victim_incarnation`."""
+
+    victim: PeerName
+    victim_incarnation: int
+    victim_node_uid: str
+    heir: PeerName

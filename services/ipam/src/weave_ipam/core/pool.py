@@ -1,0 +1,238 @@
+"""One family of this peer: its part of the ring, the addresses in it, and the trade with other
+peers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from weave_ipam.core.asking import Asking, Donors
+from weave_ipam.core.documents import (
+    TOPIC_SPACE,
+    SpaceAdvice,
+    SpaceDenied,
+    SpaceRequest,
+    family_key,
+)
+from weave_ipam.core.effects import Effect, Publish, SendMessage
+from weave_ipam.core.initial import Initial
+from weave_ipam.core.options import FamilyOptions
+from weave_ipam.core.own import carry, give, take_over
+from weave_ipam.core.peers import Peers
+from weave_ipam.core.ring import Ring
+from weave_ipam.core.space import Space
+from weave_ipam.core.view import Title
+from weave_model.peer import PeerName
+from weave_model.prefix import Family, Prefix, subtract
+from weave_model.ring import RingDocument
+
+# Advice is coarse and late on purpose: a wrong donor costs one refusal.
+ADVICE_INTERVAL_S = 5.0
+MAX_ADVICE = 1 << 63
+# Conflicting addresses that are asked back at a time, and the pause after a refusal.
+MAX_RECOVERING = 16
+RECOVERY_PAUSE_S = 60.0
+
+
+class Pool:
+    """See the module. `supplied` is set when a request that waits may succeed now."""
+
+    def __init__(
+        self,
+        options: FamilyOptions,
+        own: RingDocument | None,
+        initial: Initial,
+        peers: Peers,
+        rng: random.Random,
+        effects: list[Effect],
+    ) -> None:
+        self.options = options
+        self.ring = Ring(options.universe, own, initial, peers, effects)
+        self.space = Space(options.family)
+        self.asking = Asking(rng)
+        self.supplied = False
+        self._peers = peers
+        self._rng = rng
+        self._effects = effects
+        self._advice: dict[PeerName, int] = {}
+        self._advised = 0
+        self._advise_at = 0.0
+        self._advice_waits = False
+        # Conflicting addresses and when to ask for them again.
+        self._recover_at: dict[int, float] = {}
+
+    @property
+    def family(self) -> Family:
+        """The family of all its addresses."""
+        return self.options.family
+
+    def refresh(self, *, may_write: bool, take_share: bool) -> None:
+        """Follows the documents."""
+        if self.ring.refresh(may_write=may_write, take_share=take_share):
+            self._hold()
+            self.supplied = True
+
+    # What we give
+
+    def donate(self, source: PeerName, within: Prefix) -> None:
+        """Grants space to a peer that asked, or refuses."""
+        own = self.ring.own
+        if own is None or any(
+            grant.to == source and grant.prefix.overlaps(within) for grant in own.grants
+        ):
+            if own is None:
+                self._deny(source, within, "owns no addresses there")
+            return
+        gift = self.space.gift(within)
+        given = give(own, [gift], source) if gift is not None else own
+        if given == own:
+            self._deny(source, within, self._refusal(within))
+            return
+        self._write(given)
+
+    def hand_over(self, heir: PeerName, *, with_taken: bool) -> int:
+        """Grants our blocks to `heir`, `with_taken` also the addresses that are used or resting.
+
+        Gives the number of addresses.
+        """
+        own = self.ring.own
+        if own is None:
+            return 0
+        given = [block.prefix for block in own.blocks]
+        if not with_taken:
+            taken = (*self.space.used, *self.space.resting)
+            given = subtract(given, (Prefix.host(self.family, number) for number in taken))
+        if given:
+            self._write(give(own, given, heir))
+        return sum(prefix.size for prefix in given)
+
+    # What we take
+
+    def take_over(self, victim: PeerName) -> int:
+        """Lists what a fenced peer owns. Gives the number of addresses."""
+        view = self.ring.view
+        if view is None:
+            return 0
+        segments = view.owned_by(victim)
+        document = take_over(view, self.ring.own, victim, self.ring.document(victim))
+        if document != self.ring.own:
+            self._write(document)
+        return sum(segment.end - segment.start for segment in segments)
+
+    def carry(self, victim: PeerName, heir: PeerName) -> None:
+        """Tells the heir of a removed peer what we know that it owned."""
+        view, document = self.ring.view, self.ring.document(victim)
+        if view is not None and document is not None:
+            carried = carry(view, self.ring.own, victim, document, heir)
+            if carried != self.ring.own and (carried.grants or carried.blocks):
+                self._write(carried)
+
+    # What we ask for
+
+    def advise(self, writer: PeerName, free: int) -> None:
+        """Another peer says how much it has."""
+        self._advice[writer] = free
+
+    def forget_advice(self, writer: PeerName) -> None:
+        """The peer has departed."""
+        self._advice.pop(writer, None)
+
+    def ask(self, wants: Iterable[Prefix], now: float, *, recover: bool) -> None:
+        """Asks for the prefixes wanted by requests, and, to `recover` them, for conflicting
+        addresses in use here."""
+        wanted = set(wants)
+        recovering = self._recovering(now) if recover else set()
+        self.asking.want(wanted | recovering)
+        hopeless = self.asking.exhausted
+        for peer, prefix in self.asking.ask(self._donors, now):
+            self._effects.append(SendMessage(peer, SpaceRequest(prefix)))
+        self.supplied |= not self.asking.exhausted <= hopeless
+        for prefix in recovering:
+            if self.asking.refusal(prefix) is not None:
+                self._recover_at[prefix.address] = now + RECOVERY_PAUSE_S
+
+    def publish_advice(self, now: float) -> None:
+        """Tells others about how much is free here, now and then."""
+        free = self.space.free_count()
+        coarse = min(1 << free.bit_length() - 1, MAX_ADVICE) if free else 0
+        changed = coarse != self._advised
+        self._advice_waits = changed and now < self._advise_at
+        if changed and not self._advice_waits:
+            self._advised, self._advise_at = coarse, now + ADVICE_INTERVAL_S
+            self._effects.append(Publish(TOPIC_SPACE, family_key(self.family), SpaceAdvice(coarse)))
+
+    def deadlines(self) -> list[float]:
+        """When this pool has something to do without any input."""
+        found: list[float] = []
+        if self.ring.view is None and self.ring.initial.deadline is not None:
+            found.append(self.ring.initial.deadline)
+        if self.asking.deadline is not None:
+            found.append(self.asking.deadline)
+        if self._advice_waits:
+            found.append(self._advise_at)
+        found += self._recover_at.values()
+        return found
+
+    def owner_label(self, address: int) -> str:
+        """Whose an address is, for texts."""
+        owner = self.ring.view.owner_of(address) if self.ring.view is not None else None
+        return self._peers.label(owner) if owner is not None else "nobody"
+
+    def _write(self, document: RingDocument) -> None:
+        """Nothing may be given that this document has just given away."""
+        self.ring.write(document)
+        self._hold()
+
+    def _hold(self) -> None:
+        blocks = self.ring.own.blocks if self.ring.own is not None else ()
+        self.space.set_held(block.prefix for block in blocks)
+
+    def _recovering(self, now: float) -> set[Prefix]:
+        view = self.ring.view
+        if view is None or not self.space.conflicting:
+            self._recover_at.clear()
+            return set()
+        self._recover_at = {
+            address: when
+            for address, when in self._recover_at.items()
+            if when > now and address in self.space.conflicting
+        }
+        due = [
+            address
+            for address in sorted(self.space.conflicting)
+            if address not in self._recover_at
+            and view.owner_of(address) not in (None, self._peers.me)
+        ]
+        return {Prefix.host(self.family, address) for address in due[:MAX_RECOVERING]}
+
+    def _donors(self, within: Prefix) -> Donors:
+        view = self.ring.view
+        if view is None:
+            # Who can vote begins the election on behalf of who cannot.
+            peers = sorted(self._peers.reachable) if self.ring.initial.is_observer else []
+            self._rng.shuffle(peers)
+            return Donors(tuple(peers))
+        sizes: dict[PeerName, int] = {}
+        covered = 0
+        for segment in view.within(within):
+            covered += segment.end - segment.start
+            if segment.owner != self._peers.me:
+                size = segment.end - segment.start
+                sizes[segment.owner] = sizes.get(segment.owner, 0) + size
+            elif segment.title is not Title.LISTED:
+                covered = -within.size
+        ready = [peer for peer in sizes if self._peers.is_reachable(peer)]
+        weight = {peer: self._advice.get(peer, sizes[peer]) * self._rng.random() for peer in ready}
+        ready.sort(key=lambda peer: (-weight[peer], peer))
+        return Donors(tuple(ready), covered == within.size and len(ready) == len(sizes))
+
+    def _refusal(self, within: Prefix) -> str:
+        if within.is_host and within.address in self.space.used:
+            return f"address {within} is in use"
+        if within.is_host and within.address in self.space.resting:
+            return f"address {within} was released a moment ago"
+        return "no free addresses there"
+
+    def _deny(self, source: PeerName, within: Prefix, reason: str) -> None:
+        text = f"{self._peers.label(self._peers.me)}: {reason}"
+        self._effects.append(SendMessage(source, SpaceDenied(within, text)))

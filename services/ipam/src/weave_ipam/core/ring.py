@@ -1,0 +1,201 @@
+"""One family's ring at this peer: all documents, the view they give, and our own document in it."""
+
+from __future__ import annotations
+
+from weave_ipam.core.documents import (
+    TOPIC_RING,
+    DocumentVersion,
+    Unreadable,
+    family_key,
+)
+from weave_ipam.core.effects import (
+    Effect,
+    Note,
+    Persist,
+    Publish,
+    Quarantine,
+    RingChanged,
+    Severity,
+)
+from weave_ipam.core.genesis import differing, standing
+from weave_ipam.core.initial import Initial
+from weave_ipam.core.own import settle
+from weave_ipam.core.peers import Peers
+from weave_ipam.core.records import DocumentRecord
+from weave_ipam.core.replicas import Replicas
+from weave_ipam.core.view import Segment, View, compute_view, document_fault
+from weave_model.peer import PeerName
+from weave_model.prefix import Prefix, subtract
+from weave_model.ring import Genesis, RingDocument, RingView
+
+
+class Ring:
+    """Keeps `view` and the own document true to the documents held."""
+
+    def __init__(
+        self,
+        universe: Prefix,
+        own: RingDocument | None,
+        initial: Initial,
+        peers: Peers,
+        effects: list[Effect],
+    ) -> None:
+        self.universe = universe
+        self.initial = initial
+        self.view: View | None = None
+        self.seen: RingView | None = None
+        # Blocks of ours turned out to be another's since this was last set back.
+        self.has_lost = False
+        self.rejected: dict[PeerName, str] = {}
+        self._replicas = Replicas(universe, peers.me)
+        self._peers = peers
+        self._effects = effects
+        self._stale = True
+        self._set_aside: dict[PeerName, DocumentVersion] = {}
+        self._shown: list[Segment] = []
+        if own is not None:
+            self._replicas.put_own(own)
+            self._publish(own)
+
+    @property
+    def own(self) -> RingDocument | None:
+        """Our document as it is stored and published."""
+        return self._replicas.own
+
+    @property
+    def departed(self) -> frozenset[PeerName]:
+        """Writers whose documents were removed and whose space nobody has taken yet."""
+        return frozenset(self._replicas.departed)
+
+    def document(self, writer: PeerName) -> RingDocument | None:
+        """What a peer says, if it has no fault."""
+        return self._replicas.get(writer)
+
+    def touch(self) -> None:
+        """Something besides the documents changed: look at everything again."""
+        self._stale = True
+
+    def receive(
+        self, writer: PeerName, value: RingDocument | Unreadable, version: DocumentVersion
+    ) -> None:
+        """A document is new or newer. Our own counts only while we have none: state was lost."""
+        if writer != self._peers.me:
+            self._stale |= self._replicas.receive(writer, value, version)
+        elif (
+            self.own is None
+            and isinstance(value, RingDocument)
+            and document_fault(self.universe, value) is None
+        ):
+            self._stale = True
+            self._replicas.put_own(value)
+            self._effects.append(Persist((DocumentRecord(value),)))
+            self._note(Severity.WARNING, "Our own ring document was taken back from other peers")
+
+    def remove(self, writer: PeerName) -> None:
+        """A document was removed from gossip; ours is written again."""
+        self._stale = True
+        if writer != self._peers.me:
+            self._replicas.depart(writer)
+        elif self.own is not None:
+            self._publish(self.own)
+
+    def forget(self, writer: PeerName) -> None:
+        """The space of a departed writer has been taken care of."""
+        self._stale = True
+        self._replicas.discard(writer)
+
+    def write(self, document: RingDocument) -> None:
+        """Makes a new own document durable, then publishes it."""
+        self._stale = True
+        self._replicas.put_own(document)
+        self._effects.append(Persist((DocumentRecord(document),)))
+        self._publish(document)
+
+    def refresh(self, *, may_write: bool, take_share: bool) -> bool:
+        """Brings view and own document up to date. Says if anything changed.
+
+        `may_write`: all that we wrote in an earlier life is known. `take_share`: see `settle`.
+        """
+        if not self._stale:
+            return False
+        self._look()
+        if may_write and self.view is not None:
+            before = self.own
+            document = settle(self.view, self._peers.me, before, take_share=take_share)
+            if document is not None and document != before:
+                self._explain(before, document)
+                self.write(document)
+                self._look()
+        self._stale = False
+        self._drop_departed()
+        self._report()
+        return True
+
+    def _look(self) -> None:
+        genesis = self._genesis()
+        self.view = None
+        if genesis is not None:
+            documents = self._replicas.grown_from(genesis)
+            self.view = compute_view(self.universe, genesis, documents)
+
+    def _genesis(self) -> Genesis | None:
+        return self.initial.pinned or standing(self._replicas.geneses()) or self.initial.hint
+
+    def _explain(self, before: RingDocument | None, after: RingDocument) -> None:
+        if before is None:
+            return
+        if before.genesis != after.genesis:
+            self._note(Severity.ERROR, differing(after.genesis, before.genesis))
+        assert self.view is not None
+        lost = subtract(
+            (block.prefix for block in before.blocks), (block.prefix for block in after.blocks)
+        )
+        self.has_lost |= bool(lost)
+        for prefix in lost:
+            owners = {segment.owner for segment in self.view.within(prefix)}
+            names = ", ".join(self._peers.label(owner) for owner in sorted(owners)) or "nobody"
+            self._note(
+                Severity.WARNING,
+                f"IP range {prefix} is given up: by all documents it belongs to {names} now",
+            )
+
+    def _drop_departed(self) -> None:
+        for writer in self.departed:
+            document = self._replicas.get(writer)
+            if (
+                self.view is None
+                or document is None
+                or document.genesis != self.view.genesis
+                or (
+                    not any(s.owner == writer for s in self.view.segments)
+                    and all(self.view.is_fulfilled(grant) for grant in document.grants)
+                )
+            ):
+                self._replicas.discard(writer)
+
+    def _report(self) -> None:
+        rejected = self._replicas.rejected(self.view.genesis if self.view else None)
+        key = family_key(self.universe.family)
+        versions = {writer: self._replicas.version(writer) for writer in rejected}
+        for writer, reason in rejected.items():
+            same_reason = self.rejected.get(writer) == reason
+            if not same_reason:
+                self._note(Severity.WARNING, f"{self._peers.label(writer)}: {reason}")
+            if not same_reason or self._set_aside.get(writer) != versions[writer]:
+                aside = Quarantine(TOPIC_RING, writer, key, versions[writer], reason)
+                self._effects.append(aside)
+        self.rejected, self._set_aside = rejected, versions
+        # Most documents change generations or grants only.
+        if self.view is not None and self.view.segments != self._shown:
+            self._shown = self.view.segments
+            seen = self.view.ring()
+            if seen != self.seen:
+                self.seen = seen
+                self._effects.append(RingChanged(seen))
+
+    def _publish(self, document: RingDocument) -> None:
+        key = family_key(self.universe.family)
+        self._effects.append(Publish(TOPIC_RING, key, document))
+
+    def _note(self, severity: Severity, text: str) -> None:
+        self._effects.append(Note(severity, text))

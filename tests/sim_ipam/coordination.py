@@ -1,0 +1,32 @@
+"""Coordination as its contract says: linearizable compare-and-swap, or away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from weave_ipam.core.fences import Fence
+from weave_model.peer import PeerName
+from weave_model.prefix import Family
+from weave_model.ring import Genesis
+
+
+@dataclass(slots=True)
+class Coordination:
+    """One for all peers; those in `cut_off` cannot reach it."""
+
+    fences: dict[PeerName, tuple[int, Fence]] = field(default_factory=dict)
+    geneses: dict[Family, Genesis] = field(default_factory=dict)
+    cut_off: set[PeerName] = field(default_factory=set)
+    revision: int = 0
+
+    def fence(self, victim: PeerName) -> tuple[int, Fence | None]:
+        """Revision 0: there is none."""
+        return self.fences.get(victim, (0, None))
+
+    def swap(self, fence: Fence, expected: int) -> int | None:
+        """The new revision, or None when the present one is another than expected."""
+        if self.fence(fence.victim)[0] != expected:
+            return None
+        self.revision += 1
+        self.fences[fence.victim] = self.revision, fence
+        return self.revision
