@@ -1,0 +1,1 @@
+"""Every kernel change of the data plane: devices, routes, NAT, encryption, path probes."""

@@ -1,0 +1,229 @@
+"""The nftables table `inet weave`: its text, and updates of its sets' elements.
+
+Chains by hook; priorities are the design's (guard -300 runs before connection tracking at -200):
+
+    prerouting  guard     a pod's port: only what is bound to it passes. A tunnel: only other peers'
+    blocks as
+                          source; what goes on to another peer is not tracked, or `ct state invalid
+                          drop` of kube-proxy kills TCP on asymmetric relay paths.
+    input       guard_in  pods do not speak to the peers' mesh and tunnel ports (after DNAT); tunnel
+    packets forward     guard_fw  are taken from known peers only. output      guard_out no
+    redirects: same-node pods would be told to speak to each other directly. forward     marks
+    only where a foreign forward chain drops by policy. postrouting nat       masquerade (a) pods
+    towards outside the universe, (b) what enters the overlay with a
+                          source outside it, so that the answer comes back by the overlay.
+
+The table is replaced in one transaction: no packet sees it without its rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from weave_model.prefix import Family, Prefix, format_address
+from weave_router.core import naming
+from weave_router.core import state as kernel_state
+from weave_router.core.state import Binding, Element
+
+MAIN_TABLE = kernel_state.MAIN_TABLE
+TABLE = "inet weave"
+# The one bit of the packet mark that is ours; kube-proxy, Calico and Cilium use others.
+MARK = 0x00100000
+MARK_PRIORITY = -90
+# Tells our rule in a foreign chain.
+FOREIGN_COMMENT = "weave-net: forward overlay packets"
+MESH_PORTS = "6783-6785"
+MESH_PORT = "6783"
+TUNNEL_PORT = "6784"
+
+_ADDRESS_TYPE = {Family.IPV4: "ipv4_addr", Family.IPV6: "ipv6_addr"}
+_HEADER = {Family.IPV4: "ip", Family.IPV6: "ip6"}
+_PODS = f'"{naming.POD_LINK_PREFIX}*"'
+_TUNNELS = "{ " + ", ".join(f'"{name}"' for name in naming.VXLAN.values()) + " }"
+
+# Name of each set and how it is declared.
+SETS: Mapping[str, str] = {
+    **{f"bindings{f}": f"type ifname . ether_addr . {_ADDRESS_TYPE[f]}" for f in Family},
+    **{
+        f"{stem}{f}": f"type {_ADDRESS_TYPE[f]}; flags interval"
+        for stem in ("universe", "local", "remote", "peers")
+        for f in Family
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RulesetOptions:
+    """What changes the rules themselves rather than the sets' elements."""
+
+    exposed: bool = True
+    no_masq_local: bool = True
+    mark_forwarded: bool = False
+
+
+def text(options: RulesetOptions) -> str:
+    """The table's body as nft reads it: declarations of sets, then chains with their rules."""
+    lines = [f"set {name} {{ {declaration}; }}" for name, declaration in SETS.items()]
+    for chain, (hook, rules) in _chains(options).items():
+        lines += [f"chain {chain} {{", *([hook] if hook else []), *rules, "}"]
+    return "\n".join(lines) + "\n"
+
+
+def replacement(body: str, existing_chains: Iterable[str]) -> str:
+    """Commands of one transaction that make the table's rules those of `body` and keep the sets'
+    elements."""
+    commands = [f"add table {TABLE}"]
+    commands += [f"flush chain {TABLE} {chain}" for chain in existing_chains]
+    kept = chain_names(body)
+    # First emptied, then removed: a chain that others jump to is still referenced until they are
+    # empty.
+    commands += [f"delete chain {TABLE} {c}" for c in existing_chains if c not in kept]
+    commands.append(f"table {TABLE} {{\n{body}}}")
+    return "\n".join(commands) + "\n"
+
+
+def chain_names(body: str) -> list[str]:
+    """The chains that a table's text declares."""
+    return [line.split()[1] for line in body.splitlines() if line.startswith("chain ")]
+
+
+def accept_rule() -> str:
+    """The rule in a foreign chain, without the place."""
+    return f'meta mark and {MARK:#010x} == {MARK:#010x} accept comment "{FOREIGN_COMMENT}"'
+
+
+def update(removed: Mapping[str, Iterable[Element]], added: Mapping[str, Iterable[Element]]) -> str:
+    """Commands that change elements of sets; in one transaction, removals first, since intervals
+    must not overlap.
+
+    A binding that is gone already may be removed: it is added first, which is never an error.
+    """
+    commands = []
+    for verb, changes in (("delete", removed), ("add", added)):
+        for name, elements in sorted(changes.items()):
+            listed = ", ".join(element_text(element) for element in elements)
+            if listed and verb == "delete" and name.startswith("bindings"):
+                commands.append(f"add element {TABLE} {name} {{ {listed} }}")
+            if listed:
+                commands.append(f"{verb} element {TABLE} {name} {{ {listed} }}")
+    return "\n".join(commands) + "\n" if commands else ""
+
+
+def element_text(element: Element) -> str:
+    """One element as nft writes it."""
+    if isinstance(element, Binding):
+        return f'"{element.link}" . {element.mac.hex(":")} . {_bare(element.address)}'
+    return _bare(element) if element.is_host else str(element)
+
+
+def _chains(options: RulesetOptions) -> dict[str, tuple[str, list[str]]]:
+    chains = {
+        "from_pod": ("", _from_pod()),
+        "from_tunnel": ("", _from_tunnel()),
+        "mesh_ports": ("", [f"udp dport {MESH_PORTS} drop", f"tcp dport {MESH_PORT} drop"]),
+        "guard": (
+            _hook("filter", "prerouting", -300),
+            [f"iifname {_PODS} jump from_pod", f"iifname {_TUNNELS} jump from_tunnel"],
+        ),
+        "guard_in": (_hook("filter", "input", -300), _guard_in(options)),
+        "guard_fw": (_hook("filter", "forward", -300), _guard_fw()),
+        "guard_out": (_hook("filter", "output", -300), _guard_out(options)),
+        "nat": (_hook("nat", "postrouting", 100), _nat(options)),
+    }
+    if options.mark_forwarded:
+        chains |= _marking()
+    return chains
+
+
+def _hook(kind: str, hook: str, priority: int) -> str:
+    return f"type {kind} hook {hook} priority {priority}; policy accept;"
+
+
+def _from_pod() -> list[str]:
+    return [
+        *(f"iifname . ether saddr . {_HEADER[f]} saddr @bindings{f} return" for f in Family),
+        "drop",
+    ]
+
+
+def _from_tunnel() -> list[str]:
+    return [
+        *(f"{_HEADER[f]} saddr != @remote{f} drop" for f in Family),
+        *(f"{_HEADER[f]} daddr @remote{f} notrack" for f in Family),
+    ]
+
+
+def _guard_in(options: RulesetOptions) -> list[str]:
+    rules = [f"iifname {_PODS} jump mesh_ports", f"iifname {_TUNNELS} jump mesh_ports"]
+    rules += [f"udp dport {TUNNEL_PORT} {_HEADER[f]} saddr != @peers{f} drop" for f in Family]
+    if not options.exposed:
+        rules += [f"iifname {_PODS} drop", f"iifname {_TUNNELS} drop"]
+    return rules
+
+
+def _guard_fw() -> list[str]:
+    return [
+        f"iifname {devices} {_HEADER[f]} daddr @peers{f} jump mesh_ports"
+        for devices in (_PODS, _TUNNELS)
+        for f in Family
+    ]
+
+
+def _guard_out(options: RulesetOptions) -> list[str]:
+    rules = []
+    for devices in (_PODS, _TUNNELS, f'"{naming.BRIDGE}"'):
+        rules += [
+            f"oifname {devices} icmp type redirect drop",
+            f"oifname {devices} icmpv6 type nd-redirect drop",
+        ]
+    if not options.exposed:
+        # What the kernel itself has to say about pods' packets still leaves.
+        errors = "{ destination-unreachable, time-exceeded, parameter-problem }"
+        errors6 = "{ destination-unreachable, packet-too-big, time-exceeded, parameter-problem }"
+        for devices in (_PODS, _TUNNELS):
+            rules += [
+                f"oifname {devices} icmp type {errors} accept",
+                f"oifname {devices} icmpv6 type {errors6} accept",
+                f"oifname {devices} drop",
+            ]
+    return rules
+
+
+def _nat(options: RulesetOptions) -> list[str]:
+    rules = [
+        f"{_HEADER[f]} saddr @local{f} {_HEADER[f]} daddr != @universe{f} masquerade fully-random"
+        for f in Family
+    ]
+    rules += [
+        f"oifname {_TUNNELS} {_HEADER[f]} saddr != @universe{f} masquerade fully-random"
+        for f in Family
+    ]
+    if not options.no_masq_local:
+        rules += [
+            f"oifname {_PODS} {_HEADER[f]} saddr != @universe{f} masquerade fully-random"
+            for f in Family
+        ]
+    return rules
+
+
+def _marking() -> dict[str, tuple[str, list[str]]]:
+    ours = f"meta mark set meta mark or {MARK:#010x}"
+    cleared = f"meta mark set meta mark and {0xFFFFFFFF ^ MARK:#010x}"
+    marks = [
+        f"{direction} {devices} {ours}"
+        for direction in ("iifname", "oifname")
+        for devices in (_PODS, _TUNNELS)
+    ]
+    return {
+        "marks": (_hook("filter", "forward", MARK_PRIORITY), marks),
+        # The bit must not travel on with the packet, into the tunnel or to another table's rules.
+        "unmark": (
+            _hook("filter", "postrouting", 101),
+            [f"meta mark and {MARK:#010x} == {MARK:#010x} {cleared}"],
+        ),
+    }
+
+
+def _bare(prefix: Prefix) -> str:
+    return format_address(prefix.family, prefix.address)

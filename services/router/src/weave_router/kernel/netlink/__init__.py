@@ -1,0 +1,1 @@
+"""rtnetlink as the router needs it: message codecs and a socket that batches."""

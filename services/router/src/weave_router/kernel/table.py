@@ -1,0 +1,119 @@
+"""The table `inet weave` in the kernel: load, compare, update.
+
+nft prints rules in a form of its own, so what was loaded is read back once and later listings are
+compared with that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from weave_model.prefix import Prefix, coalesce, cover, parse_address
+from weave_router.core import ruleset
+from weave_router.core.state import Binding, Element
+from weave_router.kernel.nftables import Nftables, NftablesError
+
+
+class WeaveTable:
+    """Reads and writes the router's table. Not safe for two threads at once, but for `update`."""
+
+    def __init__(self, nft: Nftables) -> None:
+        self._nft = nft
+        # What was loaded last, and how nft lists it.
+        self._body = ""
+        self._listing = ""
+
+    def found(self) -> tuple[str, dict[str, frozenset[Element]]]:
+        """The loaded text, empty when the rules in the kernel are others, and the elements of the
+        sets."""
+        try:
+            objects = self._nft.run_json(f"list table {ruleset.TABLE}")
+        except NftablesError:
+            # No table is the only way in which listing one table fails.
+            return "", {}
+        body = self._body if self._body and _rules(objects) == self._listing else ""
+        return body, _elements(objects)
+
+    def load(self, body: str) -> None:
+        """Makes the rules those of `body` in one transaction; elements stay. Raises
+        NftablesError."""
+        try:
+            self._nft.run(ruleset.replacement(body, self._chains()))
+        except NftablesError:
+            # A set of an older release has another type: the table is made anew, elements and all.
+            self._nft.run(self._anew(body))
+        self._body = body
+        self._listing = _rules(self._nft.run_json(f"list table {ruleset.TABLE}", elements=False))
+
+    def update(
+        self, removed: Mapping[str, Iterable[Element]], added: Mapping[str, Iterable[Element]]
+    ) -> None:
+        """Changes elements in one transaction. Raises NftablesError, and then nothing has
+        changed."""
+        commands = ruleset.update(removed, added)
+        if commands:
+            self._nft.run(commands)
+
+    def remove(self) -> None:
+        """Removes the table. Idempotent."""
+        # Adding first makes the removal succeed when there is none.
+        self._nft.run(f"add table {ruleset.TABLE}\ndelete table {ruleset.TABLE}\n")
+        self._body = self._listing = ""
+
+    def _chains(self) -> list[str]:
+        try:
+            objects = self._nft.run_json(f"list table {ruleset.TABLE}", elements=False)
+        except NftablesError:
+            return []
+        return [item["chain"]["name"] for item in objects if "chain" in item]
+
+    def _anew(self, body: str) -> str:
+        try:
+            elements = _elements(self._nft.run_json(f"list table {ruleset.TABLE}"))
+        except NftablesError:
+            elements = {}
+        kept = {name: found for name, found in elements.items() if name in ruleset.SETS}
+        return (
+            f"add table {ruleset.TABLE}\ndelete table {ruleset.TABLE}\n"
+            f"table {ruleset.TABLE} {{\n{body}}}\n" + ruleset.update({}, kept)
+        )
+
+
+def _rules(objects: Iterable[Mapping[str, Any]]) -> str:
+    """Chains and rules without what differs from load to load: a value to compare."""
+    kept = [
+        {name: value for name, value in item[kind].items() if name not in ("handle", "index")}
+        for item in objects
+        for kind in ("chain", "rule")
+        if kind in item
+    ]
+    return json.dumps(kept, sort_keys=True)
+
+
+def _elements(objects: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[Element]]:
+    sets = [item["set"] for item in objects if "set" in item]
+    return {found["name"]: _set_elements(found) for found in sets}
+
+
+def _set_elements(found: Mapping[str, Any]) -> frozenset[Element]:
+    elements: list[Element] = []
+    for element in found.get("elem", ()):
+        match element:
+            case {"concat": [str(link), str(mac), str(address)]}:
+                raw = bytes(int(part, 16) for part in mac.split(":"))
+                elements.append(Binding(link, raw, Prefix.parse(address)))
+            case {"prefix": {"addr": str(address), "len": int(length)}}:
+                elements.append(Prefix.parse(f"{address}/{length}"))
+            case {"range": [str(first), str(last)]}:
+                family, start = parse_address(first)
+                elements += cover(family, start, parse_address(last)[1] + 1)
+            case str(address):
+                elements.append(Prefix.parse(address))
+            case _:
+                raise ValueError(f"set {found['name']} has an element of unknown form: {element!r}")
+    if found["name"].startswith("bindings"):
+        return frozenset(elements)
+    # The kernel may show two adjacent elements as one.
+    return frozenset(coalesce(element for element in elements if isinstance(element, Prefix)))

@@ -1,0 +1,32 @@
+"""A listener and a judge of what it hears."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from weave_router.kernel.api import Concern
+from weave_router.kernel.netlink.listener import Listener, Overrun
+from weave_router.kernel.netlink.wire import Message
+
+
+class Watch:
+    """See `api.EventSource`."""
+
+    def __init__(self, listener: Listener, judge: Callable[[Sequence[Message]], Concern]) -> None:
+        self._listener = listener
+        self._judge = judge
+
+    def fileno(self) -> int:
+        """See `api.EventSource`."""
+        return self._listener.fileno()
+
+    def read(self) -> Concern:
+        """See `api.EventSource`. When events were lost, everything is to be looked at."""
+        try:
+            return self._judge(self._listener.read())
+        except Overrun:
+            return Concern.STATE | Concern.UPLINKS
+
+    def close(self) -> None:
+        """See `api.EventSource`."""
+        self._listener.close()

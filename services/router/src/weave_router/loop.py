@@ -1,0 +1,84 @@
+"""Wiring: what runs beside what in the router's process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+
+from weave.gossip.v1.gossip_pb2_grpc import GossipStub
+from weave.ipam.v1.ipam_pb2_grpc import IpamStub
+from weave.router.v1.router_pb2_grpc import add_RouterServicer_to_server
+from weave_router import inputs
+from weave_router.config import Config
+from weave_router.errors import KernelRefused
+from weave_router.kernel.api import Kernel
+from weave_router.kernel.linux import LinuxKernel
+from weave_router.records import Records
+from weave_router.router import Router
+from weave_router.service import RouterService
+from weave_runtime.client import connect
+from weave_runtime.http import HttpServer
+from weave_runtime.process import Supervisor
+from weave_runtime.server import Server
+from weave_runtime.store import open_store
+
+# The endpoint changes seldom; gossip may be away when it does.
+_PUBLISH_INTERVAL_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+async def main(config: Config, supervisor: Supervisor) -> None:
+    """Runs the service until it is asked to stop. Raises DomainError when it cannot go on."""
+    async with AsyncExitStack() as stack:
+        kernel = _open_kernel(config)
+        stack.callback(kernel.close)
+        store = await open_store(config.store_url, config.state_dir, owner="router")
+        await stack.enter_async_context(store)
+        records = Records(store)
+        supervisor.start("records", records.run())
+        router = Router(config, kernel, records)
+        stack.push_async_callback(router.close)
+        await router.start()
+        server = Server(config.socket_path, group=config.socket_group, ready=router.not_ready)
+        server.add(add_RouterServicer_to_server, RouterService(router))
+        await stack.enter_async_context(server)
+        for address, option in (
+            (config.http_addr, "--http-addr"),
+            (config.metrics_addr, "--metrics-addr"),
+        ):
+            if address:
+                http = HttpServer(address, ready=router.not_ready, option=option)
+                await stack.enter_async_context(http)
+        ipam_channel = connect(config.run_dir / "ipam" / "api.sock")
+        gossip_channel = connect(config.run_dir / "gossip" / "api.sock")
+        await stack.enter_async_context(ipam_channel)
+        await stack.enter_async_context(gossip_channel)
+        ipam, gossip = IpamStub(ipam_channel), GossipStub(gossip_channel)
+        await router.watch_kernel()
+        supervisor.start("sandboxes", router.sandboxes.run())
+        supervisor.start("sandbox paths", router.sandboxes.follow_paths())
+        supervisor.start("reconcile", router.reconciler.run())
+        supervisor.start("uplinks", router.follow_uplinks())
+        supervisor.start("peers", inputs.follow_peers(router.node, gossip))
+        supervisor.start("ring", inputs.follow_ring(router.node, ipam))
+        supervisor.start("overlay address", inputs.own_overlay_address(router.node, ipam))
+        supervisor.start("endpoint", _publish(inputs.EndpointPublisher(router.node, gossip)))
+        await supervisor.stopped()
+
+
+def _open_kernel(config: Config) -> Kernel:
+    try:
+        return LinuxKernel(config.proc_sys)
+    except OSError as error:
+        raise KernelRefused(
+            f"cannot reach the kernel's network: {error}; the router needs CAP_NET_ADMIN and "
+            "libnftables (Debian package libnftables1)"
+        ) from error
+
+
+async def _publish(publisher: inputs.EndpointPublisher) -> None:
+    while True:
+        await publisher.publish()
+        await asyncio.sleep(_PUBLISH_INTERVAL_S)

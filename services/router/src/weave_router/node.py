@@ -1,0 +1,128 @@
+"""What this node knows: the facts that the plan is made of, and whether they suffice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from weave_model.peer import PeerName
+from weave_model.prefix import Family, Prefix
+from weave_model.ring import RingView
+from weave_router.core import plan, ports
+from weave_router.core.attachments import Attachments, Phase
+from weave_router.core.plan import Inputs, Options, Path, Peer
+from weave_router.core.sandbox import GATEWAY
+from weave_router.kernel.api import Uplink
+
+
+@dataclass(slots=True)
+class Node:
+    """Facts, each None or empty until it is known. Belongs to the event loop."""
+
+    ranges: tuple[Prefix, ...]
+    # From the configuration; 0: from the uplinks.
+    mtu_option: int = 0
+    no_masq_local: bool = True
+    name: PeerName | None = None
+    underlay: tuple[Prefix, ...] = ()
+    uplinks: tuple[Uplink, ...] = ()
+    overlay: tuple[Prefix, ...] | None = None
+    rings: Mapping[Family, RingView] | None = None
+    peers: tuple[Peer, ...] | None = None
+    paths: Mapping[PeerName, Path] = field(default_factory=dict)
+    exposed: bool = True
+    attachments: Attachments = field(default_factory=Attachments)
+    # Reconciled at least once since the start, with devices and rules in place.
+    stands: bool = False
+    # After Reset: nothing is done any more.
+    idle: bool = False
+    on_change: Callable[[], None] = lambda: None
+
+    @property
+    def universes(self) -> tuple[Prefix, ...]:
+        """The ranges as the ring has them, or as configured until it is known."""
+        if not self.rings:
+            return self.ranges
+        return tuple(view.universe for _, view in sorted(self.rings.items()))
+
+    @property
+    def mtu(self) -> int:
+        """MTU of the overlay: what the preferred underlay address's device allows; 0: not known."""
+        if self.mtu_option:
+            return self.mtu_option
+        if not self.uplinks:
+            return 0
+        preferred = self.uplinks[0]
+        return plan.tunnel_mtu(preferred.address.family, preferred.mtu)
+
+    @property
+    def tunnel_mtus(self) -> dict[Family, int]:
+        """The most that a tunnel over each underlay family carries."""
+        limits: dict[Family, int] = {}
+        for uplink in self.uplinks:
+            family = uplink.address.family
+            limits.setdefault(family, plan.tunnel_mtu(family, uplink.mtu))
+        return limits
+
+    @property
+    def families(self) -> frozenset[Family]:
+        """Families of the overlay."""
+        return frozenset(universe.family for universe in self.universes)
+
+    def gateways(self, addresses: tuple[Prefix, ...]) -> list[Prefix]:
+        """Gateway per family in the order of the addresses."""
+        return [GATEWAY[address.family] for address in addresses]
+
+    def lacks(self) -> str:
+        """Why there can be no plan; empty when there can."""
+        if self.idle:
+            return "reset: restart the router to use it again"
+        if self.name is None:
+            return "waiting for the name of this peer from gossip"
+        if not self.underlay:
+            return "this peer has no underlay address; see gossip's options"
+        if not self.mtu:
+            addresses = ", ".join(map(str, self.underlay))
+            return f"no device has an underlay address of this peer ({addresses})"
+        smallest = min([self.mtu, *self.tunnel_mtus.values()])
+        if Family.IPV6 in self.families and smallest < plan.MIN_IPV6_MTU:
+            return (
+                f"MTU {smallest} of the overlay is below {plan.MIN_IPV6_MTU}, which IPv6 needs: "
+                "raise the underlay's, or take the IPv6 range away"
+            )
+        return ""
+
+    def not_ready(self) -> str:
+        """Why an attach would fail; empty when it would succeed."""
+        if reason := self.lacks():
+            return reason
+        if not self.stands:
+            return "the data plane is being set up"
+        if self.overlay is None:
+            return "waiting for an overlay address from ipam"
+        return ""
+
+    def inputs(self) -> Inputs:
+        """What the plan is made of. Only when nothing is lacking."""
+        assert self.name is not None
+        options = Options(
+            name=self.name,
+            underlay=tuple(u.address for u in self.uplinks) or self.underlay,
+            mtu=self.mtu,
+            universes=self.universes,
+            tunnel_mtus=self.tunnel_mtus,
+            exposed=self.exposed,
+            no_masq_local=self.no_masq_local,
+        )
+        return Inputs(
+            options=options,
+            overlay=self.overlay,
+            rings=self.rings,
+            peers=self.peers,
+            ports=tuple(
+                ports.port(record)
+                for record in self.attachments
+                if record.phase is not Phase.PREPARING
+            ),
+            paths=self.paths,
+        )

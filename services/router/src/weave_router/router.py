@@ -1,0 +1,269 @@
+"""The router as one object: start with what the kernel holds, then follow the facts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from weave_model.attachment import AttachmentKey
+from weave_model.peer import PeerName
+from weave_model.prefix import Prefix
+from weave_router.attacher import Attacher
+from weave_router.config import Config, Drift
+from weave_router.core import plan, ports, sandbox
+from weave_router.core.adoption import Witness, rebuild
+from weave_router.core.overlap import overlaps
+from weave_router.core.plan import Path, PathKind
+from weave_router.core.sandbox import Difference
+from weave_router.core.state import KernelState, Link
+from weave_router.drift import DriftNotes
+from weave_router.errors import RangeOverlap
+from weave_router.kernel.api import Concern, EventSource, Kernel, PodFound
+from weave_router.locks import NamedLocks
+from weave_router.node import Node
+from weave_router.reconciler import Reconciler
+from weave_router.records import NodeFacts, Records
+from weave_router.sandbox_guard import SandboxGuard
+
+# Attaches side by side: the kernel works on links one by one anyway.
+_ATTACH_THREADS = 4
+# Many attaches one after the other cost one comparison in this time, not one each.
+PORT_SETTLE_S = 0.5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PathStatus:
+    """How a peer is reached, for status."""
+
+    peer: PeerName
+    kind: PathKind
+    via: PeerName | None = None
+    underlay: Prefix | None = None
+    mtu: int = 0
+    rtt_s: float = 0.0
+    last_error: str = ""
+
+
+class Router:
+    """Wires node, reconciler and attacher together. Belongs to one event loop."""
+
+    def __init__(self, config: Config, kernel: Kernel, records: Records) -> None:
+        self.node = Node(
+            ranges=config.ipalloc_range,
+            mtu_option=config.mtu,
+            no_masq_local=config.no_masq_local,
+            on_change=self._on_change,
+        )
+        self._kernel = kernel
+        self._records = records
+        self._facts = NodeFacts()
+        # One for reconciling, so that a long round never holds up an attach.
+        self._reconcile_thread = ThreadPoolExecutor(1, thread_name_prefix="reconcile")
+        self._attach_threads = ThreadPoolExecutor(_ATTACH_THREADS, thread_name_prefix="attach")
+        locks = NamedLocks()
+        self.notes = DriftNotes()
+        repairs_drift = config.drift is Drift.REPAIR
+        resync_interval_s = config.resync_interval.total_seconds()
+        self.reconciler = Reconciler(
+            self.node,
+            kernel,
+            self._reconcile_thread,
+            locks,
+            self.notes,
+            repairs_drift=repairs_drift,
+            resync_interval_s=resync_interval_s,
+        )
+        self.attacher = Attacher(self.node, kernel, self._attach_threads, locks, records)
+        self.sandboxes = SandboxGuard(
+            self.node,
+            kernel,
+            self._attach_threads,
+            self.attacher,
+            self.notes,
+            repairs_drift=repairs_drift,
+            resync_interval_s=resync_interval_s,
+        )
+        self.attacher.on_attached = self.sandboxes.watch
+        self.attacher.on_detached = self.sandboxes.release
+        self._sources: list[EventSource] = []
+        self._later: asyncio.TimerHandle | None = None
+        self._uplinks_wanted = asyncio.Event()
+
+    async def start(self) -> None:
+        """Checks the range, takes over what store and kernel hold. Changes nothing in the kernel.
+
+        Raises RangeOverlap.
+        """
+        await self._check_overlap()
+        records, facts = await self._records.load()
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._reconcile_thread, self._kernel.found, ())
+        for record in records:
+            self.node.attachments.adopt(record)
+        known = {record.link for record in records}
+        pods = await loop.run_in_executor(self._reconcile_thread, self._kernel.pods)
+        self._adopt_from_kernel([pod for pod in pods if pod.link.name not in known], found)
+        self._facts = facts
+        self.node.name, self.node.underlay = facts.name, facts.underlay
+        self.node.overlay = facts.overlay or None
+        self.node.exposed = not facts.hidden
+        await self.find_uplinks()
+
+    async def watch_kernel(self) -> None:
+        """Begins to listen to what happens in the kernel; from now on drift is noticed at once."""
+        loop = asyncio.get_running_loop()
+        self._sources = self._kernel.events(self._expected_link)
+        for source in self._sources:
+            loop.add_reader(source.fileno(), self._on_event, source)
+        for record in self.node.attachments:
+            await self.sandboxes.watch(record)
+
+    async def close(self) -> None:
+        """Ends the work under way; the kernel keeps everything."""
+        await self.attacher.close()
+        self._stop_watching()
+        await self._records.written()
+        self._attach_threads.shutdown()
+        self._reconcile_thread.shutdown()
+
+    async def follow_uplinks(self) -> None:
+        """Looks again at the underlay's devices whenever the underlay's addresses may have
+        changed."""
+        while True:
+            await self._uplinks_wanted.wait()
+            self._uplinks_wanted.clear()
+            if await self.find_uplinks():
+                self.reconciler.request()
+
+    async def find_uplinks(self) -> bool:
+        """Finds the devices of the underlay addresses; True: others than before, or another MTU."""
+        addresses = self.node.underlay
+        uplinks = await asyncio.get_running_loop().run_in_executor(
+            self._reconcile_thread, self._kernel.uplinks, addresses
+        )
+        changed = tuple(uplinks) != self.node.uplinks
+        self.node.uplinks = tuple(uplinks)
+        return changed
+
+    async def expose(self, *, exposed: bool) -> Sequence[Prefix]:
+        """Gives or takes host access; returns the node's overlay addresses."""
+        self.node.exposed = exposed
+        self._keep_facts()
+        await self.reconciler.settled()
+        return self.node.overlay or ()
+
+    async def reset(self) -> list[str]:
+        """Removes all from the kernel and goes idle; the host's switches that stay are returned."""
+        left: list[str] = []
+        if not self.node.lacks():
+            options = self.node.inputs().options
+            left = [f"{path.replace('/', '.')}=1" for path in plan.switches(options)]
+        self.node.idle = True
+        await self.attacher.close()
+        self._stop_watching()
+        loop = asyncio.get_running_loop()
+        left += await loop.run_in_executor(self._reconcile_thread, self._kernel.reset)
+        keys = [record.key for record in self.node.attachments]
+        for key in keys:
+            self.node.attachments.forget(key)
+        self._records.drop_all(keys)
+        return left
+
+    async def check(self, key: AttachmentKey, netns_path: str) -> list[Difference]:
+        """Compares one attachment with what it should be. Raises Absent."""
+        return await self.attacher.check(key, netns_path)
+
+    async def existing_links(self, links: Iterable[str]) -> set[str]:
+        """Which of these devices exist."""
+        names = list(links)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._attach_threads, lambda: {n for n in names if self._kernel.has_link(n)}
+        )
+
+    def not_ready(self) -> str:
+        """Why Prepare would fail; empty when it would succeed."""
+        return self.node.not_ready()
+
+    def path_statuses(self) -> list[PathStatus]:
+        """How each peer is reached."""
+        if self.node.lacks():
+            return []
+        options = self.node.inputs().options
+        statuses = []
+        for peer in self.node.peers or ():
+            if peer.name == self.node.name:
+                continue
+            path = self.node.paths.get(peer.name, Path())
+            end = plan.tunnel_to(options, peer)
+            kind = PathKind.NONE if end is None else path.kind
+            mtu = path.mtu or (self.node.mtu if kind is not PathKind.NONE else 0)
+            underlay = end[1] if end is not None else None
+            statuses.append(PathStatus(peer.name, kind, path.via, underlay, mtu))
+        return statuses
+
+    async def _check_overlap(self) -> None:
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._reconcile_thread, self._kernel.foreign_routes)
+        pairs = overlaps(self.node.ranges, (route.destination for route in found))
+        if pairs:
+            universe, route = pairs[0]
+            raise RangeOverlap(f"Network {universe} overlaps with existing route {route} on host")
+
+    def _adopt_from_kernel(self, pods: Iterable[PodFound], found: KernelState) -> None:
+        for pod in pods:
+            witness = Witness(
+                pod.link, pod.netns_path, pod.found.mtu, sandbox.by_gateway(pod.found.routes)
+            )
+            record = rebuild(witness, found)
+            if record is not None:
+                log.info("adopted from the kernel", extra={"key": str(record.key)})
+                self.node.attachments.adopt(record)
+                self._records.put(record)
+
+    def _expected_link(self, name: str) -> Link | None:
+        for record in self.node.attachments:
+            if record.link == name:
+                return ports.link(ports.port(record))
+        return self.reconciler.desired_link(name)
+
+    def _on_event(self, source: EventSource) -> None:
+        concern = source.read()
+        if Concern.UPLINKS in concern:
+            self._uplinks_wanted.set()
+        if Concern.STATE in concern:
+            self.reconciler.request()
+        if Concern.PORT in concern and self._later is None:
+            loop = asyncio.get_running_loop()
+            self._later = loop.call_later(PORT_SETTLE_S, self._look_again)
+
+    def _look_again(self) -> None:
+        self._later = None
+        self.reconciler.request()
+
+    def _stop_watching(self) -> None:
+        loop = asyncio.get_running_loop()
+        for source in self._sources:
+            loop.remove_reader(source.fileno())
+            source.close()
+        self._sources = []
+        if self._later is not None:
+            self._later.cancel()
+        self.sandboxes.close()
+
+    def _on_change(self) -> None:
+        self._uplinks_wanted.set()
+        self._keep_facts()
+        self.reconciler.request()
+
+    def _keep_facts(self) -> None:
+        node = self.node
+        facts = NodeFacts(node.name, node.underlay, node.overlay or (), not node.exposed)
+        if facts != self._facts:
+            self._facts = facts
+            self._records.put_facts(facts)

@@ -1,0 +1,363 @@
+"""The router as one object over a played kernel: attach, reconcile, drift, restart, reset."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+
+import pytest
+
+from services.router.tests.worlds import NAMES, SELF, V4
+from weave_model.attachment import AttachmentKey, ContainerId
+from weave_model.errors import Absent, Conflict, NotReady
+from weave_model.prefix import Family, Prefix
+from weave_model.ring import OwnedBlock, RingView
+from weave_router.config import Config, Drift
+from weave_router.core.attachments import Attachment, Phase
+from weave_router.core.diff import Add, Operation
+from weave_router.core.plan import Peer
+from weave_router.core.state import Binding, Link, Route
+from weave_router.errors import KernelRefused, RangeOverlap
+from weave_router.kernel.api import HostRoute, Uplink
+from weave_router.kernel.fake import FakeKernel
+from weave_router.records import Records
+from weave_router.router import Router
+from weave_runtime.store import Store
+from weave_runtime.store.memory import MemoryBackend
+from weave_runtime.store.protocol import Format
+
+UNDERLAY = Prefix.parse("10.99.0.1")
+OVERLAY = Prefix.parse("10.32.0.1")
+POD = Prefix.parse("10.32.0.2")
+SANDBOX = "/run/netns/a"
+KEY = AttachmentKey("weave", ContainerId("c1"), "eth0")
+WANTED = Attachment(KEY, (POD,), generation=7, netns_path=SANDBOX)
+
+
+@dataclass
+class World:
+    """A kernel and a store that outlive routers."""
+
+    kernel: FakeKernel
+    backend: MemoryBackend
+
+    @contextlib.asynccontextmanager
+    async def router(
+        self, *, drift: Drift = Drift.REPAIR, knows: bool = True
+    ) -> AsyncIterator[Router]:
+        """A router that runs; with `knows`, ipam and gossip have told it everything."""
+        store = await Store.open(self.backend, Format())
+        records = Records(store)
+        router = Router(Config(ipalloc_range=(V4,), drift=drift), self.kernel, records)
+        await router.start()
+        await router.watch_kernel()
+        work = [records.run(), router.reconciler.run(), router.follow_uplinks()]
+        work += [router.sandboxes.run()]
+        tasks = [asyncio.create_task(each) for each in work]
+        if knows:
+            await self.tell(router)
+        try:
+            yield router
+        finally:
+            await router.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def tell(self, router: Router) -> None:
+        """What ipam and gossip tell."""
+        lower, upper = V4.halves()
+        node = router.node
+        node.name, node.underlay = SELF, (UNDERLAY,)
+        node.overlay = (OVERLAY,)
+        node.peers = (Peer(SELF, (UNDERLAY,)), Peer(NAMES[1], (Prefix.parse("10.99.0.2"),)))
+        blocks = (OwnedBlock(lower, SELF), OwnedBlock(upper, NAMES[1]))
+        node.rings = {Family.IPV4: RingView(V4, blocks)}
+        await router.find_uplinks()
+        node.on_change()
+        await router.reconciler.settled()
+
+    def routes(self) -> set[str]:
+        """Destinations in the main table."""
+        return {str(r.destination) for r in self.kernel.found(()).routes if r.table == 254}
+
+    def bindings(self) -> list[Binding]:
+        """All open ports."""
+        elements = self.kernel.sets.get("bindings4", frozenset())
+        return [element for element in elements if isinstance(element, Binding)]
+
+
+@pytest.fixture
+def world() -> World:
+    kernel = FakeKernel(sandboxes={SANDBOX: {}}, host_uplinks=[Uplink(UNDERLAY, "eth0", 1500)])
+    return World(kernel, MemoryBackend())
+
+
+async def attach(router: Router, wanted: Attachment = WANTED) -> None:
+    await router.attacher.prepare(wanted)
+    await router.attacher.activate(wanted.key, wanted.generation)
+
+
+async def test_nothing_is_attached_before_the_data_plane_stands(world: World) -> None:
+    async with world.router(knows=False) as router:
+        with pytest.raises(NotReady, match="name of this peer"):
+            await router.attacher.prepare(WANTED)
+        assert world.kernel.applied == []
+
+        router.node.name = SELF
+        assert "no underlay address" in router.not_ready()
+        router.node.underlay = (Prefix.parse("10.99.0.7"),)
+        assert "no device has an underlay address" in router.not_ready()
+        await world.tell(router)
+        assert router.not_ready() == ""
+
+
+async def test_a_port_opens_by_activate_and_closes_by_detach(world: World) -> None:
+    async with world.router() as router:
+        await router.attacher.prepare(WANTED)
+        assert world.bindings() == []
+        assert str(POD) not in world.routes()
+
+        await router.attacher.activate(KEY, 7)
+        assert [b.address for b in world.bindings()] == [POD]
+        assert str(POD) in world.routes()
+
+        assert await router.attacher.detach(KEY) is True
+        assert await router.attacher.detach(KEY) is False
+        assert world.bindings() == []
+        assert str(POD) not in world.routes()
+        assert world.kernel.sandboxes[SANDBOX] == {}
+
+
+async def test_an_equal_prepare_changes_nothing(world: World) -> None:
+    async with world.router() as router:
+        await attach(router)
+        before = dict(world.kernel.objects)
+
+        record = await router.attacher.prepare(replace(WANTED, generation=8))
+
+        assert record.phase is Phase.ACTIVE
+        assert world.kernel.objects == before
+
+
+async def test_a_prepare_into_a_new_sandbox_of_the_same_name_starts_anew(world: World) -> None:
+    async with world.router() as router:
+        await attach(router)
+        world.kernel.remove_sandbox(SANDBOX)
+        world.kernel.sandboxes[SANDBOX] = {}
+
+        record = await router.attacher.prepare(replace(WANTED, generation=8))
+
+        assert record.phase is Phase.PREPARED
+        assert "eth0" in world.kernel.sandboxes[SANDBOX]
+        assert world.bindings() == []
+
+
+async def test_the_address_of_a_dead_sandbox_may_be_given_anew(world: World) -> None:
+    other = replace(WANTED, key=replace(KEY, container_id=ContainerId("c2")), netns_path="/b")
+    world.kernel.sandboxes["/b"] = {}
+    async with world.router() as router:
+        await attach(router)
+        with pytest.raises(Conflict, match="is attached to weave/c1/eth0"):
+            await router.attacher.prepare(other)
+
+        world.kernel.remove_sandbox(SANDBOX)
+        await attach(router, other)
+
+        assert [record.key for record in router.node.attachments] == [other.key]
+
+
+async def test_a_refused_attach_leaves_nothing(world: World) -> None:
+    async with world.router() as router:
+        before = dict(world.kernel.objects)
+        world.kernel.refuses = _refuse_links
+        with pytest.raises(KernelRefused):
+            await router.attacher.prepare(WANTED)
+
+        assert world.kernel.objects == before
+        assert len(router.node.attachments) == 0
+
+
+async def test_a_refused_activate_closes_the_port_again(world: World) -> None:
+    async with world.router() as router:
+        await router.attacher.prepare(WANTED)
+        world.kernel.refuses = _refuse_pod_route
+        with pytest.raises(KernelRefused, match="cannot open the port"):
+            await router.attacher.activate(KEY, 7)
+
+        assert world.bindings() == []
+
+
+async def test_work_goes_on_when_the_caller_vanishes(world: World) -> None:
+    async with world.router() as router:
+        call = asyncio.create_task(router.attacher.prepare(WANTED))
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await router.attacher.close()
+
+        record = router.node.attachments.get(KEY)
+        assert record is not None
+        assert record.phase is Phase.PREPARED
+        assert await router.attacher.detach(KEY)
+
+
+async def test_drift_of_the_node_is_repaired_and_told(world: World) -> None:
+    async with world.router() as router:
+        gone = next(o for o in world.kernel.objects.values() if str(o) == "route 10.40.0.0/13")
+        del world.kernel.objects[Route, gone.key]
+
+        await router.reconciler.settled()
+
+        assert "10.40.0.0/13" in world.routes()
+        assert router.notes.repairs == 1
+        assert [entry.what for entry in router.notes.entries] == ["route 10.40.0.0/13 was missing"]
+
+
+async def test_observed_drift_is_left_but_facts_are_followed(world: World) -> None:
+    async with world.router(drift=Drift.OBSERVE) as router:
+        gone = next(o for o in world.kernel.objects.values() if str(o) == "route 10.40.0.0/13")
+        del world.kernel.objects[Route, gone.key]
+        await router.reconciler.settled()
+        (entry,) = router.notes.entries
+        assert (entry.repaired, router.notes.repairs) == (False, 0)
+
+        router.node.rings = {Family.IPV4: RingView(V4, (OwnedBlock(V4, NAMES[1]),))}
+        await router.reconciler.settled()
+
+        assert world.routes() == {"10.32.0.0/12"}
+
+
+async def test_drift_inside_a_sandbox_is_repaired(world: World) -> None:
+    async with world.router() as router:
+        await attach(router)
+        while SANDBOX not in world.kernel.sandbox_sources:  # noqa: ASYNC110 - opened in a thread
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+        sandbox = world.kernel.sandboxes[SANDBOX]
+        sandbox["eth0"] = replace(sandbox["eth0"], mtu=1300)
+        world.kernel.sandbox_sources[SANDBOX].happen()
+
+        async with asyncio.timeout(5):
+            while not router.notes.repairs:  # noqa: ASYNC110 - it is the loop's own time
+                await asyncio.sleep(0.01)
+
+        assert sandbox["eth0"].mtu == 1450
+        expected = "weave/c1/eth0: mtu is 1300 instead of 1450"
+        assert [entry.what for entry in router.notes.entries] == [expected]
+
+
+async def test_check_lists_differences_and_changes_nothing(world: World) -> None:
+    async with world.router(drift=Drift.OBSERVE) as router:
+        with pytest.raises(Absent):
+            await router.check(KEY, "")
+        await attach(router)
+        assert await router.check(KEY, "") == []
+
+        sandbox = world.kernel.sandboxes[SANDBOX]
+        sandbox["eth0"] = replace(sandbox["eth0"], up=False)
+
+        assert [d.kind for d in await router.check(KEY, SANDBOX)] == ["link"]
+        assert not sandbox["eth0"].up
+
+
+@pytest.mark.parametrize("loses_state", [False, True])
+async def test_a_restart_changes_nothing(world: World, *, loses_state: bool) -> None:
+    async with world.router() as router:
+        await attach(router)
+        await router.reconciler.settled()
+    before = dict(world.kernel.objects)
+    world.kernel.applied.clear()
+    if loses_state:
+        world.backend = MemoryBackend()
+
+    async with world.router() as router:
+        record = router.node.attachments.get(KEY)
+        assert record is not None
+        assert (record.phase, record.attachment.netns_path) == (Phase.ACTIVE, SANDBOX)
+        assert [str(operation) for operation in world.kernel.applied] == []
+    assert world.kernel.objects == before
+
+
+async def test_a_restart_without_ipam_and_gossip_still_attaches(world: World) -> None:
+    async with world.router() as router:
+        await router.reconciler.settled()
+    before = world.routes()
+
+    async with world.router(knows=False) as router:
+        await router.reconciler.settled()
+        assert world.routes() == before
+        assert router.not_ready() == ""
+
+        await attach(router)
+        assert world.routes() == before | {str(POD)}
+
+
+async def test_hiding_survives_a_restart(world: World) -> None:
+    async with world.router() as router:
+        assert list(await router.expose(exposed=False)) == [OVERLAY]
+    async with world.router() as router:
+        assert not router.node.exposed
+        await router.expose(exposed=True)
+        assert router.node.exposed
+
+
+async def test_reset_leaves_nothing_and_idles(world: World) -> None:
+    async with world.router() as router:
+        await attach(router)
+
+        left = await router.reset()
+
+        assert left == ["net.ipv4.ip_forward=1"]
+        assert world.kernel.found(()).links == frozenset()
+        assert "restart the router" in router.not_ready()
+        assert router.path_statuses() == []
+        await router.reconciler.settled()
+        assert world.kernel.found(()).links == frozenset()
+
+
+async def test_what_the_kernel_refuses_is_tried_again(world: World) -> None:
+    refused: list[Operation] = []
+
+    def refuse_once(operation: Operation) -> str:
+        if isinstance(operation, Add) and isinstance(operation.what, Link) and not refused:
+            refused.append(operation)
+            return "Operation not permitted"
+        return ""
+
+    world.kernel.refuses = refuse_once
+    async with world.router() as router:
+        async with asyncio.timeout(5):
+            while router.not_ready():  # noqa: ASYNC110 - it is the loop's own time
+                await asyncio.sleep(0.01)
+    assert len(refused) == 1
+
+
+async def test_paths_name_the_tunnel_end(world: World) -> None:
+    async with world.router() as router:
+        (status,) = router.path_statuses()
+
+        assert (status.peer, status.mtu) == (NAMES[1], 1450)
+        assert status.underlay == Prefix.parse("10.99.0.2")
+
+
+async def test_a_range_that_overlaps_is_refused(world: World) -> None:
+    world.kernel.host_routes.append(HostRoute(Prefix.parse("10.40.0.0/16"), "eth0"))
+    words = r"Network 10\.32\.0\.0/12 overlaps with existing route 10\.40\.0\.0/16 on host"
+
+    with pytest.raises(RangeOverlap, match=words):
+        async with world.router():
+            pass
+
+
+def _refuse_links(operation: Operation) -> str:
+    is_pod = isinstance(operation, Add) and isinstance(operation.what, Link)
+    return "Operation not permitted" if is_pod else ""
+
+
+def _refuse_pod_route(operation: Operation) -> str:
+    is_route = isinstance(operation, Add) and isinstance(operation.what, Route)
+    return "Operation not permitted" if is_route else ""
