@@ -1,0 +1,1 @@
+"""The CNI verbs, the conflist and the host executable."""

@@ -1,0 +1,112 @@
+"""The process: wires the parts and runs them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import AsyncExitStack
+
+from weave.cni.v1.cni_pb2_grpc import add_CniServicer_to_server
+from weave_cni_shim.attach import Attacher
+from weave_cni_shim.backends import NoNpc, Npc
+from weave_cni_shim.clients import GrpcIpam, GrpcNpc, GrpcRouter
+from weave_cni_shim.collector import Collector
+from weave_cni_shim.config import Config
+from weave_cni_shim.core.conflist import FILE_NAME, render
+from weave_cni_shim.exec_server import ExecServer
+from weave_cni_shim.install import Conflist, install_executable
+from weave_cni_shim.readiness import Readiness
+from weave_cni_shim.service import CniService
+from weave_cni_shim.spool import Spool
+from weave_cni_shim.uninstall import Uninstall
+from weave_cni_shim.verbs import Verbs
+from weave_runtime.client import connect
+from weave_runtime.config import load_or_exit
+from weave_runtime.http import HttpServer
+from weave_runtime.process import Supervisor, run
+from weave_runtime.server import Server
+
+PROGRAM = "weave-cni-shim"
+
+
+async def serve(config: Config, supervisor: Supervisor) -> None:
+    """Runs until the supervisor stops."""
+    install_executable(config.executable, config.bin_dir)
+    conflist = Conflist(config.conf_dir / FILE_NAME, render(mtu=config.mtu, chain=config.chain))
+    async with AsyncExitStack() as stack:
+        ipam = GrpcIpam(
+            await stack.enter_async_context(connect(config.run_dir / "ipam" / "api.sock"))
+        )
+        router_channel = await stack.enter_async_context(
+            connect(config.run_dir / "router" / "api.sock")
+        )
+        router = GrpcRouter(router_channel)
+        npc: Npc = (
+            GrpcNpc(await stack.enter_async_context(connect(config.run_dir / "npc" / "api.sock")))
+            if config.expect_npc
+            else NoNpc()
+        )
+        spool = Spool(config.state_dir / "spool")
+        attacher = Attacher(
+            router, npc, timeout_s=config.add_timeout.total_seconds(), owe=spool.keep
+        )
+        collector = Collector(attacher, ipam, router)
+        readiness = Readiness(
+            [ipam.why_not_ready, router.why_not_ready, npc.why_not_ready], conflist
+        )
+        verbs = Verbs(
+            attacher,
+            collector,
+            ipam,
+            router,
+            readiness,
+            spool,
+            mtu=config.mtu,
+            plugin_dir=config.bin_dir,
+        )
+        service = CniService(
+            attacher,
+            ipam,
+            readiness,
+            conflist,
+            config.bin_dir / "weave-net",
+            verbs.counters,
+            spool,
+        )
+        server = Server(
+            config.socket_path, group=config.socket_group, ready=lambda: "; ".join(readiness.last)
+        )
+        server.add(add_CniServicer_to_server, service)
+        supervisor.start("spool", spool.run(verbs.carry_out))
+        supervisor.start("readiness", readiness.run())
+        if config.kube_node:
+            gossip_channel = await stack.enter_async_context(
+                connect(config.run_dir / "gossip" / "api.sock")
+            )
+            uninstall = Uninstall(
+                gossip_channel,
+                router_channel,
+                node=config.kube_node,
+                bin_dir=config.bin_dir,
+                withdraw=lambda: readiness.end("weave-net is uninstalled from this node"),
+            )
+            supervisor.start("uninstall", uninstall.run())
+        supervisor.start("collector", collector.run(config.collect_interval))
+        await stack.enter_async_context(server)
+        await stack.enter_async_context(ExecServer(config.exec_socket, verbs))
+        if config.http_addr:
+            await stack.enter_async_context(
+                HttpServer(config.http_addr, ready=lambda: "; ".join(readiness.last))
+            )
+        await supervisor.stopped()
+
+
+def main() -> int:
+    """Runs the service and gives the exit status."""
+    return run(
+        serve, load_or_exit(Config, sys.argv[1:], os.environ, prog=PROGRAM), service="cni-shim"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

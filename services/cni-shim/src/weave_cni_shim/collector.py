@@ -1,0 +1,76 @@
+"""Attachments that no longer live: removed on GC, and by ourselves where no runtime calls GC.
+
+containerd never calls it (its go-cni does not know the verb), and a DEL may be lost for good when a
+runtime's state is. A network namespace that is gone proves that its attachment is dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from datetime import timedelta
+
+from weave_cni_shim.addresses import OwnAddresses
+from weave_cni_shim.attach import Attacher
+from weave_cni_shim.backends import Ipam, Router
+from weave_model.attachment import NODE_CONTAINER_ID, AttachmentKey
+from weave_model.errors import DomainError
+
+log = logging.getLogger(__name__)
+
+
+class Collector:
+    """Removes stale attachments. What is being attached or detached is left alone."""
+
+    def __init__(self, attacher: Attacher, ipam: Ipam, router: Router) -> None:
+        self._attacher = attacher
+        self._ipam = ipam
+        self._router = router
+        self._own = OwnAddresses(ipam)
+        # Dead when last looked: a sandbox that is just being replaced is not dead twice.
+        self._suspects: frozenset[AttachmentKey] = frozenset()
+
+    async def collect(self, network: str, valid: Collection[tuple[str, str]]) -> list[str]:
+        """Removes all of a network but `valid` (container id, interface); lists what could not be.
+
+        Raises DomainError when it cannot be known what there is.
+        """
+        known = set(await self._ipam.keys(network))
+        known |= {item.key for item in await self._router.attachments(network)}
+        stale = {
+            key
+            for key in known
+            if key.container_id != NODE_CONTAINER_ID
+            and (key.container_id, key.interface) not in valid
+        }
+        return await self._remove(stale)
+
+    async def collect_dead(self) -> list[str]:
+        """Removes what was dead at this and at the last look, in all networks; see `collect`."""
+        live = await self._router.attachments("")
+        dead = frozenset(item.key for item in live if not item.sandbox_exists)
+        confirmed, self._suspects = dead & self._suspects, dead
+        return await self._remove(confirmed)
+
+    async def run(self, interval: timedelta) -> None:
+        """Collects what is dead, for ever."""
+        while True:
+            await asyncio.sleep(interval.total_seconds())
+            try:
+                for failure in await self.collect_dead():
+                    log.warning("stale attachment not removed: %s", failure)
+            except DomainError as error:
+                log.debug("nothing collected: %s", error)
+
+    async def _remove(self, stale: Collection[AttachmentKey]) -> list[str]:
+        failures = []
+        for key in sorted(stale):
+            if self._attacher.is_busy(key):
+                continue
+            try:
+                await self._attacher.detach(key, "", self._own)
+                log.info("stale attachment removed", extra={"attachment": str(key)})
+            except DomainError as error:
+                failures.append(f"{key}: {error}")
+        return failures

@@ -1,0 +1,84 @@
+"""The files on the host: executables and conflist, replaced by rename only (S11)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from weave_model.errors import Invalid
+
+NAMES = ("weave-net", "weave-ipam")
+
+
+def install_executable(source: Path, bin_dir: Path) -> None:
+    """Puts the host executable under all its names. Idempotent. Raises Invalid naming the path."""
+    try:
+        content = source.read_bytes()
+    except OSError as error:
+        raise Invalid(f"--executable {source} cannot be read: {error.strerror}") from error
+    for name in NAMES:
+        target = bin_dir / name
+        try:
+            if not _is(target, content, 0o755):
+                _replace(target, content, 0o755)
+        except OSError as error:
+            raise Invalid(f"--bin-dir {bin_dir}: {name}: {error.strerror}") from error
+
+
+def remove_executable(bin_dir: Path) -> None:
+    """Takes the executables away. Idempotent."""
+    for name in NAMES:
+        (bin_dir / name).unlink(missing_ok=True)
+
+
+class Conflist:
+    """The conflist on the host."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self._text = text.encode()
+
+    @property
+    def is_present(self) -> bool:
+        """Is it there, whatever it says?"""
+        return self.path.is_file()
+
+    def publish(self) -> None:
+        """Makes it present with the present content. Idempotent. Raises Invalid naming the path."""
+        try:
+            if not _is(self.path, self._text, 0o644):
+                _replace(self.path, self._text, 0o644)
+        except OSError as error:
+            raise Invalid(f"conflist {self.path} cannot be written: {error.strerror}") from error
+
+    def withdraw(self) -> None:
+        """Makes it absent. Idempotent."""
+        self.path.unlink(missing_ok=True)
+
+
+def _is(path: Path, content: bytes, mode: int) -> bool:
+    """Is it a file of its own, not a link, with this content and mode?"""
+    try:
+        return (
+            not path.is_symlink()
+            and path.stat().st_mode & 0o777 == mode
+            and path.read_bytes() == content
+        )
+    except FileNotFoundError:
+        return False
+
+
+def _replace(target: Path, content: bytes, mode: int) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A name that runtimes do not read: they take *.conf, *.conflist and *.json.
+    temporary = target.with_name(f".{target.name}.new")
+    try:
+        with temporary.open("wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+            file.flush()
+            # A power cut must not leave an empty file under the final name.
+            os.fsync(file.fileno())
+        temporary.rename(target)
+    finally:
+        temporary.unlink(missing_ok=True)
