@@ -26,7 +26,7 @@ setup: $(INSTALLED) ## Install what is missing: Debian packages (as root), the l
 $(LOCKED):
 	scripts/install-debian-packages || [ "$$(id -u)" -ne 0 ]
 	$(PYTHON) -m venv --clear .venv
-	$(PIP_INSTALL) --require-hashes -r $(LOCK)
+	$(PIP_INSTALL) --require-hashes --no-deps -r $(LOCK)
 	@touch $@
 
 $(INSTALLED): $(LOCKED)
