@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from weave_lab import Lab, LabSpec, Node, Pod, traffic
@@ -42,9 +44,23 @@ def test_a_node_uses_the_whole_universe_and_a_released_address_helps() -> None:
         assert error.code == TRY_AGAIN_LATER
         assert "10.32.0.0/28" in error.message
 
+        for each in lab.nodes():
+            shown = until_shown(each, "no free address is left in 10.32.0.0/28")
+            assert "no free address is left in 10.32.0.0/28" in shown
+
         node.delete_pod("p0")
         again = node.add_pod("again")
         assert again.address not in {pod.address for pod in pods[1:]}
+
+
+def until_shown(node: Node, text: str) -> str:
+    """What `weave status` says once it says `text`, or after a while: advice takes some seconds."""
+    deadline = time.monotonic() + 20.0
+    while True:
+        shown = node.exec(["weave", "status"]).stdout
+        if text in shown or time.monotonic() > deadline:
+            return shown
+        time.sleep(0.2)
 
 
 def test_pods_have_both_families_and_reach_each_other_over_both() -> None:

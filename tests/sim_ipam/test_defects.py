@@ -517,3 +517,13 @@ def test_a_doubled_request_gives_once() -> None:
 
     own = donor.state.documents[Family.IPV4]
     assert [str(grant.prefix) for grant in own.grants] == ["10.0.0.32/27"]
+
+
+def test_a_donor_that_has_given_is_asked_for_more_at_once() -> None:
+    """It counted as silent until its time was over: six pods waited 12 s for their addresses."""
+    world = cluster("10.0.0.0/29", 1, 2)
+
+    calls = [world.allocate(1, f"pod-{number}") for number in range(6)]
+    world.run(1.0)
+
+    assert len({address_of(call) for call in calls}) == 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -27,6 +28,9 @@ from weave_ipam.testing.cluster import (
 from weave_ipam.testing.mesh import Mesh
 from weave_model.peer import PeerName
 from weave_model.prefix import Prefix
+
+# Long enough to be seen, short enough to wait for.
+QUARANTINE = timedelta(seconds=0.5)
 
 
 def small(text: str) -> tuple[Prefix, ...]:
@@ -105,6 +109,26 @@ async def test_a_full_universe_is_told_and_a_release_helps() -> None:
         assert code_of(caught.value) in ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
         assert "10.32.0.0/29" in (caught.value.details() or "")
         assert "one-too-many" not in await node.allocations()
+
+
+async def test_a_full_universe_is_told_before_anybody_asks_in_vain() -> None:
+    async with cluster(2, ipalloc_range=small("10.32.0.0/29"), quarantine=QUARANTINE) as made:
+        one, other = made.nodes
+        for n in range(6):
+            await one.address(f"pod-{n}")
+
+        for node in (one, other):
+            status = await node.status_when(lambda status: status.exhausted != "")
+            assert status.families[0].exhausted
+            assert not status.ready
+            assert status.reason == status.exhausted
+            assert status.exhausted == "no free address is left in 10.32.0.0/29"
+
+        await one.release("pod-0")
+        for node in (one, other):
+            status = await node.status_when(lambda status: status.ready)
+            assert not status.exhausted
+            assert not status.families[0].exhausted
 
 
 async def test_allocation_goes_on_while_gossip_restarts() -> None:

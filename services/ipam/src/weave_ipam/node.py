@@ -112,7 +112,7 @@ class Node:
         return self._owner.status() if self._owner else None
 
     def reason(self) -> str:
-        """Why an Allocate would not succeed; empty when it would."""
+        """Why an Allocate would not succeed; empty when it would, if there is an address left."""
         if self._owner is None:
             return self._missing
         if self._owner.store_failure:

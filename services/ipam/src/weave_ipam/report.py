@@ -23,7 +23,7 @@ def family_to_proto(status: FamilyStatus) -> ipam_pb2.GetStatusResponse.Family:
         universe=prefix_to_proto(status.universe),
         default_subnet=prefix_to_proto(status.default_subnet),
         status=status.status,
-        ready=status.ready,
+        ready=status.ready and not status.exhausted,
         shares=[_share(share) for share in status.shares],
         ring=view_to_proto(status.ring) if status.ring else None,
         active=status.active,
@@ -32,6 +32,7 @@ def family_to_proto(status: FamilyStatus) -> ipam_pb2.GetStatusResponse.Family:
         free=str(status.free),
         pending=status.pending,
         conflicts=[*map(_conflict_text, status.conflicting), *status.troubles],
+        exhausted=bool(status.exhausted),
     )
 
 

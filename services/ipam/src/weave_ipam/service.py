@@ -38,7 +38,7 @@ class Node(Protocol):
         """This peer; None while gossip has not said it."""
 
     def reason(self) -> str:
-        """Why an Allocate would not succeed; empty when it would."""
+        """Why an Allocate would not succeed; empty when it would, if there is an address left."""
 
     async def owner(self, timeout_s: float) -> Owner:
         """The owner of the allocator, as soon as there is one. Raises Starting."""
@@ -198,13 +198,15 @@ class IpamService(ipam_pb2_grpc.IpamServicer):
         self, _request: ipam_pb2.GetStatusRequest, _context: Any
     ) -> ipam_pb2.GetStatusResponse:
         status = self._node.status()
-        reason = self._node.reason()
+        exhausted = status.exhausted if status else ""
+        reason = self._node.reason() or exhausted
         return ipam_pb2.GetStatusResponse(
             name=str(self._node.name or ""),
             families=map(report.family_to_proto, status.families if status else ()),
             ready=not reason,
             reason=reason,
             store=self._node.store_name,
+            exhausted=exhausted,
         )
 
 

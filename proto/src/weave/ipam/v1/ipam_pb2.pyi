@@ -649,6 +649,7 @@ class GetStatusResponse(_message.Message):
         FREE_FIELD_NUMBER: _builtins.int
         PENDING_FIELD_NUMBER: _builtins.int
         CONFLICTS_FIELD_NUMBER: _builtins.int
+        EXHAUSTED_FIELD_NUMBER: _builtins.int
         family: _builtins.int
         status: _builtins.str
         """Weave's words: "idle", "awaiting consensus (quorum: 2, known: 1)", "priming", "ready",
@@ -659,6 +660,11 @@ class GetStatusResponse(_message.Message):
         quarantined: _builtins.int
         conflicting: _builtins.int
         free: _builtins.str
+        exhausted: _builtins.bool
+        """No address of the default subnet can be had now: none is free here, and no peer that can be
+        asked has any. False while that is not known. An Allocate waits, or fails with
+        RESOURCE_EXHAUSTED; what is allocated is not concerned.
+        """
         @_builtins.property
         def universe(self) -> _types_pb2.Prefix: ...
         @_builtins.property
@@ -687,10 +693,11 @@ class GetStatusResponse(_message.Message):
             free: _builtins.str = ...,
             pending: _abc.Iterable[_builtins.str] | None = ...,
             conflicts: _abc.Iterable[_builtins.str] | None = ...,
+            exhausted: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["default_subnet", b"default_subnet", "ring", b"ring", "universe", b"universe"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "conflicting", b"conflicting", "conflicts", b"conflicts", "default_subnet", b"default_subnet", "family", b"family", "free", b"free", "pending", b"pending", "quarantined", b"quarantined", "ready", b"ready", "ring", b"ring", "shares", b"shares", "status", b"status", "universe", b"universe"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "conflicting", b"conflicting", "conflicts", b"conflicts", "default_subnet", b"default_subnet", "exhausted", b"exhausted", "family", b"family", "free", b"free", "pending", b"pending", "quarantined", b"quarantined", "ready", b"ready", "ring", b"ring", "shares", b"shares", "status", b"status", "universe", b"universe"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -699,12 +706,17 @@ class GetStatusResponse(_message.Message):
     READY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
+    EXHAUSTED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     ready: _builtins.bool
     """True while Allocate would succeed."""
     reason: _builtins.str
     """Why not; empty when ready."""
     store: _builtins.str
+    exhausted: _builtins.str
+    """A family is exhausted: why, for people. Empty when none is. `ready` is false then and `reason`
+    may be this text; health and readiness of the process are not concerned.
+    """
     @_builtins.property
     def families(self) -> _containers.RepeatedCompositeFieldContainer[Global___GetStatusResponse.Family]: ...
     def __init__(
@@ -715,10 +727,11 @@ class GetStatusResponse(_message.Message):
         ready: _builtins.bool = ...,
         reason: _builtins.str = ...,
         store: _builtins.str = ...,
+        exhausted: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["families", b"families", "name", b"name", "ready", b"ready", "reason", b"reason", "store", b"store"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exhausted", b"exhausted", "families", b"families", "name", b"name", "ready", b"ready", "reason", b"reason", "store", b"store"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -147,7 +147,7 @@ class SpaceAdvice(_message.Message):
 
     FREE_FIELD_NUMBER: _builtins.int
     free: _builtins.int
-    """Free addresses rounded down to a power of two; 0 when none."""
+    """Addresses of the default subnet that are free, rounded down to a power of two; 0 when none."""
     def __init__(
         self,
         *,

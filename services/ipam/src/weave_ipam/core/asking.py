@@ -69,6 +69,11 @@ class Asking:
         return frozenset(prefix for prefix, want in self._wants.items() if want.exhausted)
 
     @property
+    def is_idle(self) -> bool:
+        """Is nothing wanted?"""
+        return not self._wants
+
+    @property
     def deadline(self) -> float | None:
         """When `ask` has something to do at the latest."""
         return min((want.until for want in self._wants.values()), default=None)
@@ -85,6 +90,13 @@ class Asking:
         want.refused[source] = reason
         want.asked = None
         return True
+
+    def supply(self, gained: Iterable[Prefix]) -> None:
+        """Space has come: whoever was asked for it has answered and may be asked for more."""
+        for prefix in gained:
+            for within, want in self._wants.items():
+                if within.overlaps(prefix):
+                    want.asked, want.over, want.exhausted = None, False, False
 
     def refusal(self, prefix: Prefix) -> str | None:
         """Why there is no space inside `prefix`; None while there is hope."""

@@ -41,7 +41,8 @@ class AcceptorState:
 
 @dataclass(frozen=True, slots=True)
 class SpaceAdvice:
-    """Free addresses of the writer, rounded down to a power of two; 0 when none."""
+    """Free addresses of the writer in its default subnet, rounded down to a power of two; 0 when
+    none."""
 
     free: int
 

@@ -54,8 +54,10 @@ class Pool:
         self._peers = peers
         self._rng = rng
         self._effects = effects
+        self._held: list[Prefix] = []
         self._advice: dict[PeerName, int] = {}
-        self._advised = 0
+        # Nothing is said yet: an earlier life may have said more than there is.
+        self._advised = -1
         self._advise_at = 0.0
         self._advice_waits = False
         # Conflicting addresses and when to ask for them again.
@@ -152,8 +154,10 @@ class Pool:
                 self._recover_at[prefix.address] = now + RECOVERY_PAUSE_S
 
     def publish_advice(self, now: float) -> None:
-        """Tells others about how much is free here, now and then."""
-        free = self.space.free_count()
+        """Tells others how much of the default subnet is free here, now and then."""
+        if self.ring.view is None:
+            return
+        free = self.space.usable_count(self.options.default_subnet)
         coarse = min(1 << free.bit_length() - 1, MAX_ADVICE) if free else 0
         changed = coarse != self._advised
         self._advice_waits = changed and now < self._advise_at
@@ -173,6 +177,30 @@ class Pool:
         found += self._recover_at.values()
         return found
 
+    def exhaustion(self) -> str:
+        """Why no address of the default subnet can be had now; empty while one can, or may.
+
+        All who own some and can be asked have said that none is free (their advice).
+        """
+        view, subnet = self.ring.view, self.options.default_subnet
+        if view is None or self.space.find(subnet) is not None:
+            return ""
+        lost = 0
+        for segment in view.within(subnet):
+            if segment.owner == self._peers.me:
+                if segment.title is not Title.LISTED:
+                    return ""  # it will be ours in a moment
+            elif not self._peers.is_reachable(segment.owner):
+                lost += segment.end - segment.start
+            elif self._advice.get(segment.owner) != 0:
+                return ""
+        text = f"no free address is left in {subnet}"
+        if lost:
+            text += f": {lost} are owned by unreachable peers - use 'rmpeer' if they are dead"
+        elif self.space.is_resting_within(subnet):
+            text += ": those released last are in quarantine"
+        return text
+
     def owner_label(self, address: int) -> str:
         """Whose an address is, for texts."""
         owner = self.ring.view.owner_of(address) if self.ring.view is not None else None
@@ -185,7 +213,11 @@ class Pool:
 
     def _hold(self) -> None:
         blocks = self.ring.own.blocks if self.ring.own is not None else ()
-        self.space.set_held(block.prefix for block in blocks)
+        held = [block.prefix for block in blocks]
+        if not self.asking.is_idle:
+            self.asking.supply(subtract(held, self._held))
+        self._held = held
+        self.space.set_held(held)
 
     def _recovering(self, now: float) -> set[Prefix]:
         view = self.ring.view

@@ -129,12 +129,22 @@ class FamilyStatus:
     conflicting: tuple[AddressConflict, ...]
     # Documents of other peers that do not fit, and other trouble, one text each.
     troubles: tuple[str, ...]
+    # Why no address of the default subnet can be had now; empty while one can, or may.
+    exhausted: str
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """The whole; `reason` says why it is not ready."""
+    """The whole; `reason` says why it is not ready.
+
+    A range that is used up is no reason: everything works, there is only nothing left to give.
+    """
 
     families: tuple[FamilyStatus, ...]
     ready: bool
     reason: str
+
+    @property
+    def exhausted(self) -> str:
+        """Why no address can be given although everything works; empty when one can."""
+        return "; ".join(family.exhausted for family in self.families if family.exhausted)

@@ -63,6 +63,19 @@ class Space:
         """How many addresses may be given now."""
         return sum(self._held_ends) - sum(self._held_starts) - self._taken_in_held
 
+    def usable_count(self, subnet: Prefix) -> int:
+        """How many addresses `find` could give in `subnet`, one after the other."""
+        first, end = allocatable(subnet)
+        starts, ends = self._held_starts, self._held_ends
+        if starts and starts[0] >= subnet.address and ends[-1] <= subnet.end:
+            edges = (*range(subnet.address, first), *range(end, subnet.end))
+            return self.free_count() - sum(map(self.is_free, edges))
+        return sum(
+            stop - start
+            for low, high in self._held_in(first, end)
+            for start, stop in self._taken.gaps(low, high)
+        )
+
     def free_runs(self, within: Prefix) -> Iterator[tuple[int, int]]:
         """The runs of free addresses inside `within`, in order."""
         for start, end in self._held_in(within.address, within.end):

@@ -53,6 +53,7 @@ def _family(pool: Pool, peers: Peers, desk: Desk, obstacle: str | None) -> Famil
         pending_claims=len(claims),
         conflicting=_conflicts(pool, desk),
         troubles=_troubles(pool, peers),
+        exhausted=pool.exhaustion(),
     )
 
 
