@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.sim_ipam.mesh import Links
 from tests.sim_ipam.world import World, peer_name
+from weave_ipam.core.asking import ANSWER_S
 from weave_ipam.core.options import Seeded
-from weave_ipam.core.results import FamilyStatus
+from weave_ipam.core.results import Allocated, FamilyStatus
 from weave_model.ring import Genesis
 
 pytestmark = pytest.mark.sim
@@ -89,3 +91,18 @@ def test_a_peer_that_restarts_with_nothing_left_takes_back_what_it_advised() -> 
     world.run(ADVICE_SPREADS_S)
 
     assert family(world, 2).exhausted == "no free address is left in 10.0.0.0/29"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_who_asks_again_before_its_list_has_spread_waits_for_no_time_out(seed: int) -> None:
+    links = Links(delay_s=0.2)
+    world = World("10.0.0.0/28", seed=seed, links=links)
+    for number in (1, 2, 3):
+        world.add(number, Seeded(Genesis(tuple(peer_name(n) for n in (1, 2, 3)))))
+    world.run(ADVICE_SPREADS_S)
+
+    for index in range(14):
+        call = world.allocate(1, f"pod-{index}")
+        # Two peers to ask, after a list has reached them.
+        assert world.settle(lambda call=call: call.is_answered, ANSWER_S - 0.1)  # type: ignore[misc]
+        assert isinstance(call.outcome, Allocated)

@@ -162,7 +162,7 @@ class Allocator:
             pool.ring.initial.wanted = True
         elif self._obstacle() is None and self._peers.is_reachable(source):
             self._progress()
-            pool.donate(source, message.within)
+            pool.donate(source, message.within, self._clock.now)
             self._stirred = True
 
     # From Coordination
@@ -420,6 +420,8 @@ class Allocator:
         self._reclaims.ask(now)
         self._serve()
         for pool in pools:
+            if self._obstacle() is None:
+                pool.donate_postponed(now)
             pool.ask(self._desk.wants(pool.family), now, recover=not self._leaving.is_leaving)
             self._stirred |= pool.supplied
             pool.publish_advice(now)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
-from weave_ipam.core.asking import Asking, Donors
+from weave_ipam.core.asking import ANSWER_S, Asking, Donors
 from weave_ipam.core.documents import (
     TOPIC_SPACE,
     SpaceAdvice,
@@ -55,6 +55,8 @@ class Pool:
         self._rng = rng
         self._effects = effects
         self._held: list[Prefix] = []
+        # Who asked while a grant to it was under way: for what, and until when it waits.
+        self._postponed: dict[PeerName, tuple[Prefix, float]] = {}
         self._advice: dict[PeerName, int] = {}
         # Nothing is said yet: an earlier life may have said more than there is.
         self._advised = -1
@@ -76,14 +78,18 @@ class Pool:
 
     # What we give
 
-    def donate(self, source: PeerName, within: Prefix) -> None:
-        """Grants space to a peer that asked, or refuses."""
+    def donate(self, source: PeerName, within: Prefix, now: float) -> None:
+        """Grants space to a peer that asked, or refuses.
+
+        A peer that has yet to list what it was granted there gets no more until it has: it may
+        have asked before it saw the grant, or have used all of it already.
+        """
         own = self.ring.own
-        if own is None or any(
-            grant.to == source and grant.prefix.overlaps(within) for grant in own.grants
-        ):
-            if own is None:
-                self._deny(source, within, "owns no addresses there")
+        if own is None:
+            self._deny(source, within, "owns no addresses there")
+            return
+        if self._owes(source, within):
+            self._postponed[source] = within, now + ANSWER_S
             return
         gift = self.space.gift(within)
         given = give(own, [gift], source) if gift is not None else own
@@ -91,6 +97,14 @@ class Pool:
             self._deny(source, within, self._refusal(within))
             return
         self._write(given)
+
+    def donate_postponed(self, now: float) -> None:
+        """Answers those who have listed what they were granted, while they wait for an answer."""
+        for source, (within, until) in list(self._postponed.items()):
+            if now >= until or not self._owes(source, within):
+                del self._postponed[source]
+                if now < until and self._peers.is_reachable(source):
+                    self.donate(source, within, now)
 
     def hand_over(self, heir: PeerName, *, with_taken: bool) -> int:
         """Grants our blocks to `heir`, `with_taken` also the addresses that are used or resting.
@@ -205,6 +219,10 @@ class Pool:
         """Whose an address is, for texts."""
         owner = self.ring.view.owner_of(address) if self.ring.view is not None else None
         return self._peers.label(owner) if owner is not None else "nobody"
+
+    def _owes(self, source: PeerName, within: Prefix) -> bool:
+        grants = self.ring.own.grants if self.ring.own is not None else ()
+        return any(grant.to == source and grant.prefix.overlaps(within) for grant in grants)
 
     def _write(self, document: RingDocument) -> None:
         """Nothing may be given that this document has just given away."""
