@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.k8s import certificates, pause
+from tests.k8s import certificates
 from tests.k8s.binaries import find
-from weave_lab import processes
+from weave_lab import containerd, pause, processes
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path("/var/tmp/weave-kube")
@@ -167,7 +167,9 @@ class Cluster:
             (node.folder / folder).mkdir()
         for plugin in Path("/usr/lib/cni").iterdir():
             shutil.copy(plugin, node.folder / "cni-bin")
-        (node.folder / "containerd.toml").write_text(_CONTAINERD)
+        (node.folder / "containerd.toml").write_text(
+            containerd.configuration(Path("/var/lib/containerd"))
+        )
         (node.folder / "kubelet.yaml").write_text(_KUBELET)
         netns, veth = node.netns, f"wku{node.number}"
         run("ip", "netns", "add", netns)
@@ -285,21 +287,6 @@ table ip wk {{
     ip daddr {API_SERVICE} tcp dport 443 dnat to {HOST}:6443
   }}
 }}
-"""
-
-_CONTAINERD = f"""
-version = 2
-root = "/var/lib/containerd"
-state = "/run/containerd"
-[grpc]
-  address = "/run/containerd/containerd.sock"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{pause.NAME}"
-  # Machines without CAP_SYS_RESOURCE may not lower an OOM score.
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/opt/cni/bin"
-    conf_dir = "/etc/cni/net.d"
 """
 
 _KUBELET = """

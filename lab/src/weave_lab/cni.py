@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from weave_lab.errors import LabError
 
 # What this runtime speaks, preferred first (libcni picks the highest common version).
 RUNTIME_VERSIONS = ("1.1.0", "1.0.0", "0.4.0", "0.3.1", "0.3.0")
+STATUS_VERSION = "1.1.0"
 # Where a node's executables are, as the node sees it.
 BIN_DIR = "/opt/cni/bin"
 # The daemon gives up on an ADD after 60 s, the host executable on the daemon after 90 s.
@@ -178,11 +179,17 @@ class Runtime:
         return sum(self._run(network, i, sandbox, "DEL", result).elapsed_s for i in indexes)
 
     def status(self, network: Network) -> None:
-        """STATUS of every plugin. Raises CniError: an ADD would fail now."""
+        """STATUS of every plugin that knows it. Raises CniError: an ADD would fail now."""
         for index in range(len(network.plugins)):
             executable = network.plugins[index]["type"]
             environment = {"CNI_COMMAND": "STATUS", "CNI_PATH": BIN_DIR}
-            outcome = self.call(executable, environment, network.plugin_input(index, None))
+            config = network
+            if network.version != STATUS_VERSION:
+                # Chained plugins may be older than STATUS; the first one is asked all the same.
+                if index:
+                    continue
+                config = replace(network, version=STATUS_VERSION)
+            outcome = self.call(executable, environment, config.plugin_input(index, None))
             _raise_for(outcome, "STATUS", executable)
 
     def _run(

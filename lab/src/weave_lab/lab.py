@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
-from weave_lab import interpreter, processes, services, wire
+from weave_lab import cgroups, interpreter, processes, services, wire
 from weave_lab.errors import LabError
 from weave_lab.executable import ensure_executable, host_executable
 from weave_lab.layout import (
@@ -194,6 +194,7 @@ class Lab:
             for node in self.nodes():
                 node.reap()
             wire.remove(self.layout, [node.layout for node in self.nodes()])
+        cgroups.remove(self.name)
         shutil.rmtree(self.layout.disk_dir, ignore_errors=True)
         # At one stroke, too: while its folder is there a lab can be opened and taken down.
         with contextlib.suppress(FileNotFoundError):

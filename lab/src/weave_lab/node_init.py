@@ -20,6 +20,8 @@ from weave_lab import syscalls
 from weave_lab.covers import OPEN_PATH, bind, cover
 from weave_lab.node_plan import READY, NodePlan
 
+CGROUPS = Path("/sys/fs/cgroup")
+
 
 def main() -> None:
     plan = NodePlan.from_json(sys.argv[1])
@@ -41,6 +43,7 @@ def build(plan: NodePlan) -> None:
     syscalls.detach(Path("/run/netns"))
     sources = {target: os.open(source, OPEN_PATH) for target, source in plan.binds.items()}
     run_source = os.open(plan.run_dir, OPEN_PATH)
+    cgroups = os.open(CGROUPS, OPEN_PATH)
     scratch = Path(plan.scratch)
     syscalls.mount("tmpfs", scratch, "tmpfs", options="mode=0755")
 
@@ -51,6 +54,8 @@ def build(plan: NodePlan) -> None:
         bind(source, Path(target))
     # A sysfs shows the network namespace it was mounted in.
     syscalls.mount("sysfs", Path("/sys"), "sysfs", syscalls.MS_NOSUID | syscalls.MS_NODEV)
+    # Container runtimes need the control groups, which that sysfs does not show.
+    bind(cgroups, CGROUPS)
     _replace_run(scratch, run_source)
 
 

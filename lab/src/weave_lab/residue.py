@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from weave_lab import processes
+from weave_lab import cgroups, processes
 from weave_lab.command import run
 from weave_lab.layout import DISK_ROOT, NETNS_ROOT, RUN_ROOT, LabLayout
 
@@ -49,6 +49,7 @@ def _everything(lab: LabLayout, namespaces: Collection[int]) -> Iterator[str]:
     yield from _kernel_objects()
     yield from _sockets(lab)
     yield from _files(lab)
+    yield from (f"control group {path}" for path in cgroups.left(lab.name))
 
 
 def _namespaces(lab: LabLayout) -> Iterator[str]:

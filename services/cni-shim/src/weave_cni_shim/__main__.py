@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from weave.cni.v1.cni_pb2_grpc import add_CniServicer_to_server
 from weave_cni_shim.attach import Attacher
 from weave_cni_shim.backends import NoNpc, Npc
+from weave_cni_shim.chain import Chain
 from weave_cni_shim.clients import GrpcIpam, GrpcNpc, GrpcRouter
 from weave_cni_shim.collector import Collector
 from weave_cni_shim.config import Config
@@ -33,6 +34,13 @@ async def serve(config: Config, supervisor: Supervisor) -> None:
     """Runs until the supervisor stops."""
     install_executable(config.executable, config.bin_dir)
     conflist = Conflist(config.conf_dir / FILE_NAME, render(mtu=config.mtu, chain=config.chain))
+    chain = Chain(
+        config.chain,
+        config.bin_dir,
+        lambda versions: conflist.rewrite(
+            render(mtu=config.mtu, chain=config.chain, versions=versions)
+        ),
+    )
     async with AsyncExitStack() as stack:
         ipam = GrpcIpam(
             await stack.enter_async_context(connect(config.run_dir / "ipam" / "api.sock"))
@@ -52,7 +60,8 @@ async def serve(config: Config, supervisor: Supervisor) -> None:
         )
         collector = Collector(attacher, ipam, router)
         readiness = Readiness(
-            [ipam.why_not_ready, router.why_not_ready, npc.why_not_ready], conflist
+            [ipam.why_not_ready, router.why_not_ready, npc.why_not_ready, chain.why_not_ready],
+            conflist,
         )
         verbs = Verbs(
             attacher,

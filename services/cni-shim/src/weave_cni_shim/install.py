@@ -43,6 +43,10 @@ class Conflist:
         """Is it there, whatever it says?"""
         return self.path.is_file()
 
+    def rewrite(self, text: str) -> None:
+        """What is published from now on; what is there stays until then."""
+        self._text = text.encode()
+
     def publish(self) -> None:
         """Makes it present with the present content. Idempotent. Raises Invalid naming the path."""
         try:

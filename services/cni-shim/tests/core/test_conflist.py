@@ -45,3 +45,12 @@ def test_s53_every_plugin_declares_the_capabilities_it_honours() -> None:
 def test_the_mtu_is_left_out_unless_set() -> None:
     assert "mtu" not in rendered()["plugins"][0]
     assert rendered(mtu=1400)["plugins"][0]["mtu"] == 1400
+
+
+def test_a_chain_is_offered_in_the_versions_that_all_of_it_speak() -> None:
+    def versions(*offered: str) -> tuple[str, list[str]]:
+        conflist = json.loads(render(mtu=0, chain=["portmap"], versions=offered))
+        return conflist["cniVersion"], conflist["cniVersions"]
+
+    assert versions("0.4.0", "1.0.0") == ("1.0.0", ["0.4.0", "1.0.0"])
+    assert versions("0.4.0") == ("0.4.0", ["0.4.0"])

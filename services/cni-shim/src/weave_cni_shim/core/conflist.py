@@ -9,8 +9,8 @@ FILE_NAME = "10-weave.conflist"
 NETWORK = "weave"
 # Runtimes with a libcni before 1.3 refuse a cniVersion they do not know; newer ones choose the
 # highest that they share with cniVersions (S17).
-_VERSION = "1.0.0"
-_VERSIONS = ["0.4.0", "1.0.0", "1.1.0"]
+_PREFERRED = "1.0.0"
+OFFERED = ("0.4.0", "1.0.0", "1.1.0")
 
 # What the reference plugins need to be chained behind us.
 _CHAINED = {
@@ -20,14 +20,17 @@ _CHAINED = {
 CHAINABLE = tuple(_CHAINED)
 
 
-def render(*, mtu: int, chain: Sequence[str]) -> str:
-    """The conflist's text. `mtu` 0 leaves it to the router; `chain` names entries of CHAINABLE."""
+def render(*, mtu: int, chain: Sequence[str], versions: Sequence[str] = OFFERED) -> str:
+    """The conflist's text. `mtu` 0 leaves it to the router; `chain` names entries of CHAINABLE.
+
+    `versions`: those of OFFERED that every plugin of the chain speaks; at least one, oldest first.
+    """
     own: dict[str, object] = {"type": "weave-net", "capabilities": {"ips": True, "mac": True}}
     if mtu:
         own["mtu"] = mtu
     body = {
-        "cniVersion": _VERSION,
-        "cniVersions": _VERSIONS,
+        "cniVersion": _PREFERRED if _PREFERRED in versions else versions[-1],
+        "cniVersions": list(versions),
         "name": NETWORK,
         "plugins": [own, *(_CHAINED[name] for name in chain)],
     }
