@@ -272,3 +272,30 @@ async def test_without_npc_everybody_is_admitted() -> None:
     await npc.retire(KEY)
 
     assert await npc.why_not_ready() == ""
+
+
+@pytest.mark.parametrize(
+    ("attachments", "ready", "blocked_by", "impaired"),
+    [(1, True, "", False), (1, False, "", True), (0, False, "", False), (2, True, "ufw", True)],
+)
+async def test_a_router_that_answers_may_cut_pods_off(
+    services: Services,
+    channel: grpc.aio.Channel,
+    attachments: int,
+    ready: bool,
+    blocked_by: str,
+    impaired: bool,
+) -> None:
+    services.answer = router_pb2.GetStatusResponse(
+        attachments=attachments, ready=ready, blocked_by=blocked_by
+    )
+    router = GrpcRouter(channel)
+
+    await router.why_not_ready()
+    answered = router.is_impaired
+    services.error = NotReady("gone")
+    with pytest.raises(NotReady):
+        await router.why_not_ready()
+
+    assert answered is impaired
+    assert not router.is_impaired

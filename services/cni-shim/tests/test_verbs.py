@@ -412,6 +412,16 @@ async def test_s40_status_says_why_an_add_would_fail(node: Node) -> None:
     assert response.body["details"] == "ipam: universe is full; router does not answer"
 
 
+async def test_s39_status_tells_whether_pods_that_are_there_may_be_cut_off(node: Node) -> None:
+    node.router.not_ready = "router: the data plane is being set up"
+    unused = await run(node, "STATUS")
+
+    node.router.is_impaired = True
+    used = await run(node, "STATUS")
+
+    assert (unused.code, used.code) == (50, 51)
+
+
 async def test_s41_other_verbs_work_though_status_fails(node: Node) -> None:
     node.ipam.not_ready = "ipam: universe is full"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -280,12 +280,40 @@ def test_s17_the_conflist_offers_what_old_and_new_runtimes_know(node: Node) -> N
     assert conflist["cniVersions"] == ["0.4.0", "1.0.0", "1.1.0"]
 
 
-def test_s24_a_range_used_up_is_code_11_at_once() -> None:
-    spec = LabSpec(name=lab_name("t-cni-small"), nodes=1, address_range="10.44.0.0/29")
+def test_s24_s39_s40_a_range_used_up_is_told_before_and_at_an_add() -> None:
+    """ADD says "try again later" at once, STATUS and the conflist say it before."""
+    spec = LabSpec(
+        name=lab_name("t-cni-small"),
+        nodes=1,
+        address_range="10.44.0.0/29",
+        environment={"WEAVE_QUARANTINE": "1s"},
+    )
     with Lab.up(spec) as lab, weave(lab) as subject:
         runtime = Runtime(subject, "small")
-        outcomes = [runtime.call("ADD", runtime.sandbox()) for _ in range(8)]
+        conflist = lab.node("n1").layout.conf_dir / "10-weave.conflist"
+        sandboxes = [runtime.sandbox() for _ in range(8)]
+        outcomes = [runtime.call("ADD", sandbox) for sandbox in sandboxes]
+        full = runtime.call("STATUS", None, runtime.config(cniVersion="1.1.0"))
+        gone = until(lambda: not conflist.exists())
+        runtime.call("DEL", sandboxes[0])
+        back = until(conflist.exists)
+        again = runtime.call("STATUS", None, runtime.config(cniVersion="1.1.0"))
+        added = runtime.call("ADD", sandboxes[-1])
         runtime.clean_up()
+
+    text = "no free address is left in 10.44.0.0/29"
     assert outcomes[0].status == 0
     assert outcomes[-1].code == 11
-    assert "no free address is left in 10.44.0.0/29" in outcomes[-1].message
+    assert text in outcomes[-1].message
+    assert full.code == 50
+    assert text in full.body["details"]
+    assert (gone, back, again.status, added.status) == (True, True, 0, 0)
+
+
+def until(holds: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 30.0
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

@@ -56,6 +56,14 @@ class Router(Protocol):
 
     async def why_not_ready(self) -> str: ...
 
+    @property
+    def is_impaired(self) -> bool:
+        """Whether pods that are there may be cut off, as of the last `why_not_ready`.
+
+        An absent router cuts off nobody, since the kernel goes on; one that cannot make the kernel
+        as it should be may.
+        """
+
 
 class Npc(Protocol):
     """The part of npc that an attach uses; see weave.npc.v1.Npc for the contracts."""

@@ -106,6 +106,7 @@ class GrpcRouter:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = router_pb2_grpc.RouterStub(channel)
+        self.is_impaired = False
 
     async def prepare(self, port: Port) -> PreparedPort:
         request = router_pb2.PrepareRequest(attachment=codec.port_to_proto(port))
@@ -148,9 +149,12 @@ class GrpcRouter:
         ]
 
     async def why_not_ready(self) -> str:
+        self.is_impaired = False
         answer = await _answer(
             "router", self._stub.GetStatus(router_pb2.GetStatusRequest(), timeout=STATUS_S)
         )
+        is_whole = answer.ready and not answer.blocked_by
+        self.is_impaired = bool(answer.attachments) and not is_whole
         return "" if answer.ready else f"router: {answer.reason or 'not ready'}"
 
 

@@ -30,6 +30,7 @@ from weave_runtime import telemetry
 # For an address alone; a whole attach has the time that --add-timeout gives it.
 ALLOCATE_S = 30.0
 
+_STATUS_CODES = (Code.NOT_AVAILABLE, Code.LIMITED_CONNECTIVITY)
 _OWN_NETNS = Path("/proc/self/ns/net")
 
 log = logging.getLogger(__name__)
@@ -216,7 +217,8 @@ class Verbs:
     async def _status(self, _call: Call, plugin: IpamPlugin | None) -> None:
         reasons = await self._readiness.reasons()
         if reasons:
-            raise CniError(Code.NOT_AVAILABLE, "an ADD would fail now", "; ".join(reasons))
+            code = Code.LIMITED_CONNECTIVITY if self._router.is_impaired else Code.NOT_AVAILABLE
+            raise CniError(code, "an ADD would fail now", "; ".join(reasons))
         if plugin:
             await plugin.run(Command.STATUS)
 
@@ -250,7 +252,7 @@ class Verbs:
         if error.code is Code.TRY_AGAIN:
             self._readiness.doubt()
         # A kubelet asks for STATUS every 5 s; Readiness has logged the reason once.
-        level = logging.DEBUG if error.code is Code.NOT_AVAILABLE else logging.WARNING
+        level = logging.DEBUG if error.code in _STATUS_CODES else logging.WARNING
         log.log(
             level,
             "CNI call failed: %s",

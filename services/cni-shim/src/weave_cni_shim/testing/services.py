@@ -144,6 +144,7 @@ class FakeRouter:
     stage: Stage
     ports: dict[AttachmentKey, FakePort] = field(default_factory=dict)
     not_ready: str = ""
+    is_impaired: bool = False
 
     async def prepare(self, port: Port) -> PreparedPort:
         await self.stage.pass_point("router.prepare", "before")
