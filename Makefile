@@ -83,7 +83,8 @@ chart-test: setup ## Tests of the chart; builds Helm once, which takes minutes (
 	$(PYTEST) -n $(WORKERS) charts/weave-net/tests $(ARGS)
 
 sim-ipam: setup ## Random operations on the address rings of small clusters: SEED=1 SEEDS=200 OPS=1000
-	$(BIN)/python -m tests.sim_ipam --seed $(or $(SEED),1) --seeds $(or $(SEEDS),200) --ops $(or $(OPS),1000)
+	$(BIN)/python -m tests.sim_ipam --seed $(or $(SEED),1) --seeds $(or $(SEEDS),200) --ops $(or $(OPS),1000) \
+		--workers $(WORKERS) $(ARGS)
 
 images: setup ## Build the image (Docker or buildah) and an archive for containerd in build/images
 	scripts/build-images

@@ -256,9 +256,12 @@ class Chaos:
         peer.tick()
 
     def join(self) -> None:
+        """A new node hears all that was said before anything else: it may remove others."""
         if len(self.world.peers) < 8:
+            self.heal()
             self._note("join", f"{len(self.world.peers) + 1}")
             self._join(self.late)
+            self.world.run(20.0)
 
     def leave(self) -> None:
         number = self._any_up()

@@ -527,3 +527,72 @@ def test_a_donor_that_has_given_is_asked_for_more_at_once() -> None:
     world.run(1.0)
 
     assert len({address_of(call) for call in calls}) == 6
+
+
+def test_row_8_what_a_removed_peer_used_is_not_given_by_it_again() -> None:
+    """It came back, alone with its old pods: their addresses were its heir's as well by then."""
+    world = cluster("10.0.0.0/28", 1, 2, world=World("10.0.0.0/28", quarantine_s=1.0))
+    old = [world.allocate(2, f"old{number}") for number in range(3)]
+    world.run(1.0)
+    world.kill_node(2)
+    world.run(1.0)
+    world.reclaim(1, 2)
+    world.run(5.0)
+    heirs = [world.allocate(1, f"pod{number}") for number in range(14)]
+    world.run(1.0)
+
+    # The mesh is cut, Coordination is not; the old pods are gone, their addresses are released.
+    world.partition([1], [2])
+    world.start_node(2)
+    world.run(1.0)
+    for number in range(3):
+        world.release(2, f"old{number}")
+    world.run(1.5)
+    world.peers[2].crash()
+    world.peers[2].start()
+    world.run(10.0)
+    again = [world.allocate(2, f"again{number}") for number in range(3)]
+    world.run(10.0)
+
+    assert {address_of(call) for call in old} < {address_of(call) for call in heirs}
+    assert [call.outcome for call in again] == [None] * 3
+
+
+def test_what_was_owed_to_an_heir_that_did_not_know_of_it_is_not_lost() -> None:
+    world = cluster("10.0.0.0/28", 1, 2)
+    world.partition([1], [2])
+    world.allocate(2, "old")
+    world.run(1.0)
+    world.reclaim(1, 2)
+    world.run(5.0)
+    world.heal()
+    world.run(5.0)
+
+    world.release(2, "old")
+    world.run(70.0)
+
+    for number in (1, 2):
+        assert sum(1 for owner in world.owners(number).values() if owner == 2) == 0
+    allocator = world.peers[1].allocator
+    assert allocator is not None
+    assert allocator.status().families[0].free == 16
+
+
+def test_two_peers_in_need_of_both_families_do_not_toss_the_last_address() -> None:
+    """Found by the simulation: a caller that waits for IPv4 leaves the last IPv6 address free."""
+    world = World(["10.0.0.0/29", "fd00::/126"], links=Links(delay_s=0.05))
+    for number in (1, 2, 3):
+        world.add(number, seeds(1, 2, 3))
+    world.run(1.0)
+    world.allocate(2, "first")
+    world.partition([1, 2], [3])
+    world.run(1.0)
+
+    for number in (1, 2):
+        world.allocate(number, "second", address=f"10.0.0.{5 + number}")
+    world.run(30.0)
+
+    assert world.status(1) == world.status(2) == "waiting for IP(s) to become available"
+    for number in (1, 2):
+        for document in world.peers[number].state.documents.values():
+            assert all(block.generation < 20 for block in document.blocks)

@@ -27,6 +27,10 @@ RECORDS = st.one_of(
     st.builds(records.AcceptorRecord, own.families, own.acceptor_states),
     st.builds(records.CounterRecord, own.UINT64),
     st.builds(records.FenceRecord, own.UINT64),
+    st.builds(
+        records.OwedRecord,
+        st.none() | st.builds(records.Owed, own.peer_names, st.frozensets(own.hosts)),
+    ),
 )
 
 

@@ -15,7 +15,7 @@ from weave_ipam.codec import (
 )
 from weave_ipam.core import records
 from weave_ipam.core.documents import AcceptorState, family_key, family_of_key
-from weave_ipam.core.records import Allocation, Record, State
+from weave_ipam.core.records import Allocation, Owed, Record, State
 from weave_ipam.errors import StateDamaged
 from weave_ipam.wire import decode_acceptor, decode_ring, encode_acceptor, encode_ring, parse
 from weave_model.attachment import AttachmentKey
@@ -30,6 +30,7 @@ STATE_FORMAT = Format(version=1, oldest_reader=1)
 NAME = "name"
 GENERATION = "generation"
 FENCE = "fence"
+OWED = "owed"
 
 
 def entries_of(batch: Iterable[Record]) -> dict[str, bytes | None]:
@@ -108,6 +109,8 @@ def _entry_of(record: Record) -> tuple[str, bytes | None]:
             return GENERATION, str(generation).encode()
         case records.FenceRecord(revision):
             return FENCE, str(revision).encode()
+        case records.OwedRecord(owed):
+            return OWED, _encode_owed(owed) if owed is not None else None
 
 
 class _Draft:
@@ -119,6 +122,7 @@ class _Draft:
         self._allocations: dict[AttachmentKey, Allocation] = {}
         self._quarantine: dict[Prefix, float] = {}
         self._acceptors: dict[Family, AcceptorState] = {}
+        self._owed: Owed | None = None
         self._numbers = {GENERATION: 1, FENCE: 0}
 
     def read(self, key: str, value: bytes) -> None:
@@ -139,6 +143,8 @@ class _Draft:
                 parse(message, value)
                 address = Prefix.host(*address_from_bytes(message.address))
                 self._quarantine[address] = message.until_unix_s
+            case "owed":
+                self._owed = _decode_owed(value)
             case "ring":
                 self._documents[_family(rest)] = decode_ring(value)
             case "paxos":
@@ -156,6 +162,7 @@ class _Draft:
             acceptors=self._acceptors,
             generation=self._numbers[GENERATION],
             fence_revision=self._numbers[FENCE],
+            owed=self._owed,
         )
 
 
@@ -181,6 +188,18 @@ def _decode_allocation(value: bytes) -> Allocation:
         since=message.since_unix_s,
         adopted=message.adopted,
     )
+
+
+def _encode_owed(owed: Owed) -> bytes:
+    addresses = [address.to_bytes() for address in sorted(owed.addresses)]
+    return state_pb2.OwedRecord(heir=owed.heir, addresses=addresses).SerializeToString()
+
+
+def _decode_owed(value: bytes) -> Owed:
+    message = state_pb2.OwedRecord()
+    parse(message, value)
+    addresses = (Prefix.host(*address_from_bytes(address)) for address in message.addresses)
+    return Owed(PeerName(message.heir), frozenset(addresses))
 
 
 def _family(text: str) -> Family:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from weave.types.v1 import types_pb2 as weave_dot_types_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19weave/ipam/v1/state.proto\x12\rweave.ipam.v1\x1a\x1aweave/types/v1/types.proto\"\xd0\x01\n\x10\x41llocationRecord\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.weave.types.v1.AttachmentKey\x12)\n\taddresses\x18\x02 \x03(\x0b\x32\x16.weave.types.v1.Prefix\x12*\n\x08workload\x18\x03 \x01(\x0b\x32\x18.weave.types.v1.Workload\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x14\n\x0csince_unix_s\x18\x05 \x01(\x01\x12\x0f\n\x07\x61\x64opted\x18\x06 \x01(\x08\"9\n\x10QuarantineRecord\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0c\x12\x14\n\x0cuntil_unix_s\x18\x02 \x01(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19weave/ipam/v1/state.proto\x12\rweave.ipam.v1\x1a\x1aweave/types/v1/types.proto\"\xd0\x01\n\x10\x41llocationRecord\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.weave.types.v1.AttachmentKey\x12)\n\taddresses\x18\x02 \x03(\x0b\x32\x16.weave.types.v1.Prefix\x12*\n\x08workload\x18\x03 \x01(\x0b\x32\x18.weave.types.v1.Workload\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x14\n\x0csince_unix_s\x18\x05 \x01(\x01\x12\x0f\n\x07\x61\x64opted\x18\x06 \x01(\x08\"9\n\x10QuarantineRecord\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0c\x12\x14\n\x0cuntil_unix_s\x18\x02 \x01(\x01\"-\n\nOwedRecord\x12\x0c\n\x04heir\x18\x01 \x01(\x0c\x12\x11\n\taddresses\x18\x02 \x03(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,4 +36,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ALLOCATIONRECORD']._serialized_end=281
   _globals['_QUARANTINERECORD']._serialized_start=283
   _globals['_QUARANTINERECORD']._serialized_end=340
+  _globals['_OWEDRECORD']._serialized_start=342
+  _globals['_OWEDRECORD']._serialized_end=387
 # @@protoc_insertion_point(module_scope)

@@ -84,3 +84,29 @@ class QuarantineRecord(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___QuarantineRecord: _TypeAlias = QuarantineRecord  # noqa: Y015
+
+@_typing.final
+class OwedRecord(_message.Message):
+    """Store key "owed": addresses that go to the heir of a fence as soon as nothing uses them here."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEIR_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    heir: _builtins.bytes
+    """6 bytes."""
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        heir: _builtins.bytes = ...,
+        addresses: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "heir", b"heir"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OwedRecord: _TypeAlias = OwedRecord  # noqa: Y015

@@ -84,7 +84,9 @@ class Allocator:
             )
         pools = tuple(self._pools.values())
         self._desk = Desk(Ledger(fit.allocations, fit.generation), self._pools, self._effects)
-        self._reclaims = Reclaims(self._peers, pools, fit.fence_revision, rng, self._effects)
+        self._reclaims = Reclaims(
+            self._peers, pools, fit.fence_revision, fit.owed, rng, self._effects
+        )
         self._leaving = Leaving(self._peers, pools, self._effects)
         self._quarantine_s = options.quarantine_s
         self._synced: set[str] = set()
@@ -162,7 +164,7 @@ class Allocator:
             pool.ring.initial.wanted = True
         elif self._obstacle() is None and self._peers.is_reachable(source):
             self._progress()
-            pool.donate(source, message.within, self._clock.now)
+            pool.donate(source, message.within, self._clock.now, self._desk.allocates_waiting)
             self._stirred = True
 
     # From Coordination
@@ -415,13 +417,14 @@ class Allocator:
             if self._reclaims.must_obey and not self._needs_adoption:
                 self._reclaims.obey()
                 self._stirred = True
+            self._reclaims.settle_debts()
             self._stirred |= self._leaving.step()
             self._stirred |= self._reclaims.take(now)
         self._reclaims.ask(now)
         self._serve()
         for pool in pools:
             if self._obstacle() is None:
-                pool.donate_postponed(now)
+                pool.donate_postponed(now, self._desk.allocates_waiting)
             pool.ask(self._desk.wants(pool.family), now, recover=not self._leaving.is_leaving)
             self._stirred |= pool.supplied
             pool.publish_advice(now)

@@ -118,6 +118,12 @@ class Desk:
         ]
 
     @property
+    def allocates_waiting(self) -> int:
+        """How many callers wait for addresses."""
+        requests = (wanted for wanted, _ in self._waiting.values())
+        return sum(isinstance(wanted, AllocateRequest) for wanted in requests)
+
+    @property
     def is_idle(self) -> bool:
         """Does nobody wait?"""
         return not self._waiting and not self._fresh

@@ -49,7 +49,8 @@ class Leaving:
             return False
         moved = False
         for pool in self._pools:
-            heir = self._heir(pool)
+            own = pool.ring.own
+            heir = self._heir(pool) if own is not None and own.blocks else None
             if heir is not None:
                 handed = pool.hand_over(heir, with_taken=True)
                 self._handed += handed

@@ -60,6 +60,7 @@ class Pool:
         self._advice: dict[PeerName, int] = {}
         # Nothing is said yet: an earlier life may have said more than there is.
         self._advised = -1
+        self._counted = -1
         self._advise_at = 0.0
         self._advice_waits = False
         # Conflicting addresses and when to ask for them again.
@@ -78,11 +79,14 @@ class Pool:
 
     # What we give
 
-    def donate(self, source: PeerName, within: Prefix, now: float) -> None:
+    def donate(self, source: PeerName, within: Prefix, now: float, needed: int) -> None:
         """Grants space to a peer that asked, or refuses.
 
         A peer that has yet to list what it was granted there gets no more until it has: it may
         have asked before it saw the grant, or have used all of it already.
+
+        As many addresses as are `needed` here stay: a caller may wait for one of the other family
+        only, and two peers in such need would give each other the last address for ever.
         """
         own = self.ring.own
         if own is None:
@@ -91,6 +95,9 @@ class Pool:
         if self._owes(source, within):
             self._postponed[source] = within, now + ANSWER_S
             return
+        if not within.is_host and self.space.usable_count(within) <= needed:
+            self._deny(source, within, self._refusal(within))
+            return
         gift = self.space.gift(within)
         given = give(own, [gift], source) if gift is not None else own
         if given == own:
@@ -98,13 +105,13 @@ class Pool:
             return
         self._write(given)
 
-    def donate_postponed(self, now: float) -> None:
+    def donate_postponed(self, now: float, needed: int) -> None:
         """Answers those who have listed what they were granted, while they wait for an answer."""
         for source, (within, until) in list(self._postponed.items()):
             if now >= until or not self._owes(source, within):
                 del self._postponed[source]
                 if now < until and self._peers.is_reachable(source):
-                    self.donate(source, within, now)
+                    self.donate(source, within, now, needed)
 
     def hand_over(self, heir: PeerName, *, with_taken: bool) -> int:
         """Grants our blocks to `heir`, `with_taken` also the addresses that are used or resting.
@@ -121,6 +128,23 @@ class Pool:
         if given:
             self._write(give(own, given, heir))
         return sum(prefix.size for prefix in given)
+
+    def hand_back(self, owed: Iterable[Prefix], heir: PeerName) -> set[Prefix]:
+        """Grants to `heir` those of its addresses that nothing uses here any more and that have
+        rested; gives them."""
+        idle = {
+            address
+            for address in owed
+            if address.family is self.family
+            and address.address not in self.space.used
+            and address.address not in self.space.resting
+        }
+        own = self.ring.own
+        if own is not None and idle:
+            given = give(own, sorted(idle), heir)
+            if given != own:
+                self._write(given)
+        return idle
 
     # What we take
 
@@ -169,8 +193,11 @@ class Pool:
 
     def publish_advice(self, now: float) -> None:
         """Tells others how much of the default subnet is free here, now and then."""
-        if self.ring.view is None:
+        if self.ring.view is None or (
+            self._counted == self.space.changes and not self._advice_waits
+        ):
             return
+        self._counted = self.space.changes
         free = self.space.usable_count(self.options.default_subnet)
         coarse = min(1 << free.bit_length() - 1, MAX_ADVICE) if free else 0
         changed = coarse != self._advised

@@ -25,10 +25,11 @@ from weave_ipam.core.effects import (
 from weave_ipam.core.fences import Fence
 from weave_ipam.core.peers import Peers
 from weave_ipam.core.pool import Pool
-from weave_ipam.core.records import FenceRecord
+from weave_ipam.core.records import FenceRecord, Owed, OwedRecord
 from weave_ipam.core.results import Reclaimed
 from weave_model.errors import Absent, Conflict, DomainError, NotReady
 from weave_model.peer import PeerName
+from weave_model.prefix import Prefix
 
 # Lost races for one fence before the operator is told; each means that another heir is at it.
 MAX_RACES = 5
@@ -60,6 +61,7 @@ class Reclaims:
         peers: Peers,
         pools: tuple[Pool, ...],
         revision: int,
+        owed: Owed | None,
         rng: random.Random,
         effects: list[Effect],
     ) -> None:
@@ -69,6 +71,7 @@ class Reclaims:
         self._pools = pools
         self._rng = rng
         self._effects = effects
+        self._owed = owed
         self._own: tuple[int, Fence] | None = None
         self._read_own_at: float | None = 0.0
         self._takeovers: dict[PeerName, _Takeover] = {}
@@ -85,8 +88,9 @@ class Reclaims:
     def obey(self) -> None:
         """Hands what is free here to the heir of a fence that we have not obeyed yet.
 
-        The heir may have given it already, and we may not know. What is in use or rests here stays
-        ours, unless the heir has listed it: it may not have known of it.
+        The heir may have given it already, and we may not know. What is in use here stays ours for
+        so long, unless the heir has listed it: it may not have known of it. But as soon as it is
+        free it is the heir's too (`settle_debts`).
         """
         if self._own is None:
             return
@@ -94,7 +98,13 @@ class Reclaims:
         self.obeyed = revision
         for pool in self._pools:
             pool.hand_over(fence.heir, with_taken=False)
-        self._effects.append(Persist((FenceRecord(revision),)))
+        kept = {
+            Prefix.host(pool.family, number)
+            for pool in self._pools
+            for number in (*pool.space.used, *pool.space.resting)
+        }
+        self._owed = Owed(fence.heir, frozenset(kept)) if kept else None
+        self._effects.append(Persist((FenceRecord(revision), OwedRecord(self._owed))))
         self._effects.append(
             Note(
                 Severity.WARNING,
@@ -102,6 +112,21 @@ class Reclaims:
                 " its addresses are handed over, new space is asked for",
             )
         )
+
+    def settle_debts(self) -> None:
+        """Gives the heir of the last fence what is free by now of what was in use then.
+
+        The heir's document may still be unknown here: what the heir may have given must never be
+        given here again.
+        """
+        if self._owed is None:
+            return
+        heir, owed = self._owed.heir, self._owed.addresses
+        given = {address for pool in self._pools for address in pool.hand_back(owed, heir)}
+        if given:
+            rest = owed - given
+            self._owed = Owed(heir, rest) if rest else None
+            self._effects.append(Persist((OwedRecord(self._owed),)))
 
     @property
     def may_take_share(self) -> bool:

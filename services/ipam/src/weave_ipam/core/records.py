@@ -7,7 +7,8 @@ process uses them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from weave_ipam.core.documents import AcceptorState
 from weave_model.attachment import AttachmentKey, Workload
@@ -109,6 +110,21 @@ class FenceRecord:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """Host prefixes that `heir` gets as soon as nothing uses them here; see `Reclaims.obey`."""
+
+    heir: PeerName
+    addresses: frozenset[Prefix]
+
+
+@dataclass(frozen=True, slots=True)
+class OwedRecord:
+    """Replaces what was owed before; None: nothing is."""
+
+    owed: Owed | None
+
+
 Record = (
     NameRecord
     | DocumentRecord
@@ -120,6 +136,7 @@ Record = (
     | AcceptorRecord
     | CounterRecord
     | FenceRecord
+    | OwedRecord
 )
 
 
@@ -135,16 +152,15 @@ class State:
     acceptors: Mapping[Family, AcceptorState] = field(default_factory=dict)
     generation: int = 1
     fence_revision: int = 0
+    owed: Owed | None = None
 
     def with_records(self, records: Iterable[Record]) -> State:
         """The state after a batch, as a store would read it back."""
-        name, generation, fence_revision = self.name, self.generation, self.fence_revision
+        scalars: dict[str, Any] = {}
         documents, allocations = dict(self.documents), dict(self.allocations)
         quarantine, acceptors = dict(self.quarantine), dict(self.acceptors)
         for record in records:
             match record:
-                case NameRecord():
-                    name = record.name
                 case DocumentRecord():
                     documents[record.family] = record.document
                 case DocumentGone():
@@ -159,10 +175,25 @@ class State:
                     quarantine.pop(record.address, None)
                 case AcceptorRecord():
                     acceptors[record.family] = record.state
-                case CounterRecord():
-                    generation = record.generation
-                case FenceRecord():
-                    fence_revision = record.revision
-        return State(
-            name, documents, allocations, quarantine, acceptors, generation, fence_revision
+                case _:
+                    scalars |= _scalar(record)
+        return replace(
+            self,
+            documents=documents,
+            allocations=allocations,
+            quarantine=quarantine,
+            acceptors=acceptors,
+            **scalars,
         )
+
+
+def _scalar(record: NameRecord | CounterRecord | FenceRecord | OwedRecord) -> dict[str, Any]:
+    match record:
+        case NameRecord(name):
+            return {"name": name}
+        case CounterRecord(generation):
+            return {"generation": generation}
+        case FenceRecord(revision):
+            return {"fence_revision": revision}
+        case OwedRecord(owed):
+            return {"owed": owed}

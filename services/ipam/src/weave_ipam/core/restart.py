@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from weave_ipam.core.effects import Effect, Note, Persist, Severity
 from weave_ipam.core.options import Options
-from weave_ipam.core.records import DocumentGone, NameRecord, Record, State
+from weave_ipam.core.records import DocumentGone, NameRecord, OwedRecord, Record, State
 
 
 def fitting(state: State, options: Options, effects: list[Effect]) -> State:
@@ -15,12 +15,15 @@ def fitting(state: State, options: Options, effects: list[Effect]) -> State:
     Allocations and quarantine stay whatever happens: pods may be running with these addresses.
     """
     records: list[Record] = []
-    documents, acceptors, fence = dict(state.documents), dict(state.acceptors), state.fence_revision
+    documents, acceptors = dict(state.documents), dict(state.acceptors)
+    fence, owed = state.fence_revision, state.owed
     ranges = {option.family: option.universe for option in options.families}
     if state.name is not None and state.name != options.name:
         effects.append(_note(f"Deleting persisted data for peername {state.name}"))
         records += [DocumentGone(family) for family in documents]
-        documents, acceptors, fence = {}, {}, 0
+        documents, acceptors, fence, owed = {}, {}, 0, None
+        if state.owed is not None:
+            records.append(OwedRecord(None))
     for family, document in list(documents.items()):
         ours = ranges.get(family)
         if document.universe != ours:
@@ -39,7 +42,7 @@ def fitting(state: State, options: Options, effects: list[Effect]) -> State:
         effects.append(Note(Severity.INFO, "No valid persisted data"))
     elif documents:
         effects.append(Note(Severity.INFO, "Initialising with persisted data"))
-    return replace(state, documents=documents, acceptors=acceptors, fence_revision=fence)
+    return replace(state, documents=documents, acceptors=acceptors, fence_revision=fence, owed=owed)
 
 
 def _note(text: str) -> Note:

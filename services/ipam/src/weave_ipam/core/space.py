@@ -27,6 +27,8 @@ class Space:
         # In the order in which they may be given again.
         self.resting: dict[int, float] = {}
         self.conflicting: set[int] = set()
+        # Grows whenever other addresses are free than before.
+        self.changes = 0
         self._taken = IntervalSet()
         self._taken_in_held = 0
         self._held_starts: list[int] = []
@@ -37,6 +39,7 @@ class Space:
 
     def set_held(self, prefixes: Iterable[Prefix]) -> None:
         """Replaces the blocks that may be allocated from."""
+        self.changes += 1
         self._held_starts, self._held_ends = [], []
         for prefix in coalesce(prefixes):
             if self._held_ends and self._held_ends[-1] == prefix.address:
@@ -105,6 +108,7 @@ class Space:
 
     def stop_resting(self, address: int) -> None:
         """The address, not in use, may be given again."""
+        self.changes += 1
         del self.resting[address]
         self._taken.discard(address)
         if self.is_held(address):
@@ -185,6 +189,7 @@ class Space:
 
     def _mark(self, address: int) -> None:
         if self._taken.end_of_run(address) == address:
+            self.changes += 1
             self._taken.add(address)
             if self.is_held(address):
                 self._taken_in_held += 1
