@@ -115,6 +115,27 @@ async def test_what_a_predecessor_left_goes_as_well(services: Services, conflist
     task.cancel()
 
 
+async def test_it_is_told_when_an_add_becomes_possible(
+    services: Services, conflist: Conflist
+) -> None:
+    told: list[bool] = []
+    made = Readiness(
+        [services.why_not_ready], conflist, on_ready=lambda: told.append(not made.last)
+    )
+    services.reason = ""
+    task = asyncio.create_task(made.run())
+
+    await services.judged(made)
+    await services.judged(made)
+    services.reason = "router does not answer"
+    await services.judged(made)
+    services.reason = ""
+    await services.judged(made)
+
+    assert told == [True, True]
+    task.cancel()
+
+
 async def test_a_conflist_that_cannot_be_written_is_a_reason(
     services: Services, tmp_path: Path
 ) -> None:

@@ -139,6 +139,38 @@ async def test_a_waiting_del_is_logged_once(
     assert caplog.text.count("kept DEL must wait: router does not answer") == 1
 
 
+async def test_what_waits_is_tried_when_what_it_needs_is_there_again(
+    folder: Path, worker: Worker
+) -> None:
+    spool = Spool(folder, retry_s=3600.0)
+    worker.errors["c1"] = NotReady("router does not answer")
+    await keep(spool, "c1", "c2")
+
+    async with running(spool, worker):
+        await spool.settled(key("c2"))
+        worker.errors.clear()
+        spool.try_again()
+        await spool.settled(key("c1"))
+
+    assert worker.done == ["c2", "c1"]
+
+
+async def test_new_dels_do_not_put_off_those_that_wait(folder: Path, worker: Worker) -> None:
+    spool = Spool(folder, retry_s=0.2, patience_s=3.0)
+    worker.errors["c0"] = NotReady("router does not answer")
+    await keep(spool, "c0")
+
+    async with running(spool, worker):
+        for number in range(1, 10):
+            await keep(spool, f"c{number}")
+            await spool.settled(key(f"c{number}"))
+        worker.errors.clear()
+        async with asyncio.timeout(10.0):
+            # Without a sign, and without an ADD that asks: only the pause can bring this.
+            while "c0" not in worker.done:  # noqa: ASYNC110 - the spool announces nothing
+                await asyncio.sleep(0.01)
+
+
 async def test_a_bug_in_one_removal_does_not_stop_the_others(
     spool: Spool, worker: Worker, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -62,6 +62,7 @@ async def serve(config: Config, supervisor: Supervisor) -> None:
         readiness = Readiness(
             [ipam.why_not_ready, router.why_not_ready, npc.why_not_ready, chain.why_not_ready],
             conflist,
+            on_ready=spool.try_again,
         )
         verbs = Verbs(
             attacher,

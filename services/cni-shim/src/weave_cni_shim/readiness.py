@@ -25,7 +25,8 @@ class Readiness:
     """Asks the services an ADD needs, and keeps the conflist's presence true.
 
     The conflist appears when an ADD would succeed, and goes when none has been possible for
-    `patience_s`. It stays when the process ends: its successor judges anew.
+    `patience_s`. It stays when the process ends: its successor judges anew. `on_ready` is called
+    each time an ADD becomes possible.
     """
 
     def __init__(
@@ -33,11 +34,13 @@ class Readiness:
         questions: Sequence[Callable[[], Awaitable[str]]],
         conflist: Conflist,
         *,
+        on_ready: Callable[[], None] = lambda: None,
         patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._questions = questions
         self._conflist = conflist
+        self._on_ready = on_ready
         self._patience_s = patience_s
         self._clock = clock
         self._doubt = asyncio.Event()
@@ -89,6 +92,7 @@ class Readiness:
                     log.warning("not ready: %s", "; ".join(reasons))
                 else:
                     log.info("ready: ADD succeeds from now on")
+                    self._on_ready()
             period_s = PERIOD_NOT_READY_S if reasons else PERIOD_READY_S
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._doubt.wait(), period_s)

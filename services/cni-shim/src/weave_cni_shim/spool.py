@@ -28,7 +28,8 @@ from weave_model.attachment import AttachmentKey
 from weave_model.errors import DomainError, NotReady
 
 SUFFIX = ".del"
-# Doubled with each pass that leaves something, since a DEL may run another plugin.
+# Doubled with each pass in vain, since a DEL may run another plugin. A new DEL brings a pass, too,
+# but says nothing about the others; that ipam and router are back does.
 RETRY_S = 1.0
 MAX_RETRY_S = 30.0
 # An ADD waits for this long for the DELs before it; then the runtime tries again.
@@ -55,6 +56,7 @@ class Spool:
         self._sequence = 0
         # Entries whose failure was logged.
         self._waiting: set[Path] = set()
+        self._pause_s = retry_s
 
     def __len__(self) -> int:
         return len(self._entries())
@@ -74,6 +76,11 @@ class Spool:
         except TimeoutError:
             raise NotReady(f"an earlier DEL of {key} is not carried out yet") from None
 
+    def try_again(self) -> None:
+        """What a DEL needs is there again: all are tried now, and soon again if that was early."""
+        self._pause_s = self._retry_s
+        self._has_new.set()
+
     async def keep(self, request: Request) -> None:
         """Makes a DEL durable. Raises OSError when the disk does not take it."""
         self._sequence += 1
@@ -84,7 +91,6 @@ class Spool:
     async def run(self, carry_out: Callable[[Call], Awaitable[None]]) -> None:
         """Applies entries for ever, oldest first; `carry_out` raises what keeps it from that."""
         await asyncio.to_thread(_remove_abandoned, self._folder)
-        pause_s = self._retry_s
         while True:
             self._has_new.clear()
             for path in self._entries():
@@ -92,9 +98,12 @@ class Spool:
             self._passes += 1
             self._pass.set()
             self._pass = asyncio.Event()
-            pause_s = min(pause_s * 2, MAX_RETRY_S) if self._waiting else self._retry_s
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._has_new.wait(), pause_s)
+            if not self._waiting:
+                self._pause_s = self._retry_s
+            try:
+                await asyncio.wait_for(self._has_new.wait(), self._pause_s)
+            except TimeoutError:
+                self._pause_s = min(self._pause_s * 2, MAX_RETRY_S)
 
     async def _apply(self, path: Path, carry_out: Callable[[Call], Awaitable[None]]) -> None:
         call = _read(path)
