@@ -13,10 +13,10 @@ from weave_model.attachment import AttachmentKey, ContainerId
 from weave_model.peer import PeerName
 from weave_model.prefix import Family, Prefix, format_address
 from weave_model.ring import RingView
-from weave_router.core import naming, plan, ports, sandbox
+from weave_router.core import naming, plan, ports, sandbox, switches, tunnels
 from weave_router.core.attachments import Attachment, Phase, Record
 from weave_router.core.diff import Operation, diff
-from weave_router.core.plan import Inputs, Options, Path, PathKind, Peer
+from weave_router.core.inputs import Inputs, Options, Path, PathKind, Peer
 from weave_router.kernel.api import PodLink
 from weave_router.kernel.linux import LinuxKernel
 
@@ -119,7 +119,7 @@ class Node:
                 self.netns.run("nft", "delete", *line.split())
 
     def _reconcile(self) -> list[Operation]:
-        found = self.kernel.found(plan.switches(self.inputs.options))
+        found = self.kernel.found(switches.paths(self.inputs.options))
         operations = diff(plan.plan(self.inputs, found), found)
         assert self.kernel.apply(operations) == []
         return operations
@@ -208,7 +208,7 @@ def _node(
         for block in view.blocks
         if block.owner == peer.name
     )
-    mtu = plan.tunnel_mtu(peer.underlay[0].family, 1500)
+    mtu = tunnels.tunnel_mtu(peer.underlay[0].family, 1500)
     options = Options(peer.name, peer.underlay, mtu, (UNIVERSE4, UNIVERSE6))
     return Node(number, host, peer, kernel, Inputs(options, overlay, rings, tuple(peers)))
 

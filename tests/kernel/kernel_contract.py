@@ -17,7 +17,7 @@ from weave_router.core import naming, plan, ports, sandbox
 from weave_router.core import state as kernel_state
 from weave_router.core.attachments import Attachment, Phase, Record
 from weave_router.core.diff import Add, Change, Remove, UpdateSets, diff
-from weave_router.core.plan import Inputs, Options, Peer
+from weave_router.core.inputs import Inputs, Options, Peer
 from weave_router.core.state import KernelObject, KernelState, Link, LinkKind, Vxlan
 from weave_router.errors import HostNamespace, InterfaceTaken, NoSuchNamespace
 from weave_router.kernel.api import Kernel, PodLink
@@ -30,7 +30,11 @@ THIRD = PeerName.parse("02:00:00:00:00:03")
 V4 = Prefix.parse("10.32.0.0/12")
 V6 = Prefix.parse("fd00:32::/32")
 OVERLAY = (Prefix.parse("10.32.0.1"), Prefix.parse("fd00:32::1"))
-SWITCHES = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
+SWITCHES = (
+    "net/ipv4/ip_forward",
+    "net/ipv6/conf/all/forwarding",
+    "net/ipv6/conf/vxlan-6784/disable_ipv6",
+)
 
 
 def ring(universe: Prefix, *owners: PeerName) -> RingView:

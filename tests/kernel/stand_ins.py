@@ -18,7 +18,7 @@ from weave_model.peer import PeerName
 from weave_model.prefix import Prefix
 from weave_model.ring import RingView
 from weave_router import codec
-from weave_router.core.plan import Peer
+from weave_router.core.inputs import Peer
 from weave_runtime.server import Server
 
 
@@ -31,6 +31,9 @@ class Facts:
     rings: Sequence[RingView]
     overlay: Sequence[Prefix]
     published: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    # Of other nodes, by topic and writer.
+    documents: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    quarantined: list[str] = field(default_factory=list)
     change: asyncio.Event = field(default_factory=asyncio.Event)
 
     def changed(self) -> None:
@@ -61,6 +64,25 @@ class FakeGossip(GossipServicer):
                 yield gossip_pb2.WatchPeersResponse(peer=message)
             yield gossip_pb2.WatchPeersResponse(synced=types_pb2.Synced())
             await change.wait()
+
+    async def WatchDocuments(  # noqa: N802
+        self, request: gossip_pb2.WatchDocumentsRequest, context: Any
+    ) -> AsyncIterator[gossip_pb2.WatchDocumentsResponse]:
+        while True:
+            change = self._facts.change
+            yield gossip_pb2.WatchDocumentsResponse(snapshot_start=types_pb2.SnapshotStart())
+            for (topic, writer), payload in self._facts.documents.items():
+                if topic == request.topic:
+                    document = gossip_pb2.Document(topic=topic, writer=writer, payload=payload)
+                    yield gossip_pb2.WatchDocumentsResponse(document=document)
+            yield gossip_pb2.WatchDocumentsResponse(synced=types_pb2.Synced())
+            await change.wait()
+
+    async def Quarantine(  # noqa: N802
+        self, request: gossip_pb2.QuarantineRequest, context: Any
+    ) -> gossip_pb2.QuarantineResponse:
+        self._facts.quarantined.append(f"{request.topic} {request.writer}: {request.reason}")
+        return gossip_pb2.QuarantineResponse()
 
     async def Publish(  # noqa: N802
         self, request: gossip_pb2.PublishRequest, context: Any

@@ -25,7 +25,7 @@ from weave_model.prefix import Prefix
 from weave_model.ring import OwnedBlock, RingView
 from weave_router import codec
 from weave_router.core import naming
-from weave_router.core.plan import Peer
+from weave_router.core.inputs import Peer
 
 if TYPE_CHECKING:
     from weave.router.v1.router_pb2_grpc import RouterAsyncStub

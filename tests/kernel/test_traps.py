@@ -21,7 +21,7 @@ from tests.kernel.namespaces import Netns, join, netns
 from weave_model.prefix import Prefix
 from weave_router.core import naming, plan
 from weave_router.core.diff import Add
-from weave_router.core.plan import Path, PathKind
+from weave_router.core.inputs import Path, PathKind
 from weave_router.core.state import FdbEntry
 
 pytestmark = pytest.mark.kernel

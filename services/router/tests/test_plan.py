@@ -11,9 +11,9 @@ from hypothesis import given
 from services.router.tests.worlds import NAMES, SELF, V4, inputs
 from weave_model.prefix import Family, Prefix
 from weave_model.ring import OwnedBlock, RingView
-from weave_router.core import naming, plan, ports
+from weave_router.core import naming, plan, ports, tunnels
 from weave_router.core.diff import diff
-from weave_router.core.plan import Inputs, Options, Path, PathKind, Peer
+from weave_router.core.inputs import Inputs, Options, Path, PathKind, Peer
 from weave_router.core.state import (
     MAIN_TABLE,
     TRANSIT_TABLE,
@@ -149,7 +149,7 @@ def test_foreign_chains_get_one_rule_where_it_can_help() -> None:
 
 @pytest.mark.parametrize(("family", "expected"), [(Family.IPV4, 1450), (Family.IPV6, 1430)])
 def test_a_tunnel_costs_its_headers(family: Family, expected: int) -> None:
-    assert plan.tunnel_mtu(family, 1500) == expected
+    assert tunnels.tunnel_mtu(family, 1500) == expected
 
 
 @given(inputs())
@@ -185,7 +185,12 @@ def test_applying_the_difference_leads_to_the_plan(before: Inputs, after: Inputs
         assert diff(plan.plan(wanted, found), found) == []
 
 
-_SWITCHES = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
+_SWITCHES = (
+    "net/ipv4/ip_forward",
+    "net/ipv6/conf/all/forwarding",
+    "net/ipv6/conf/vxlan-6784/disable_ipv6",
+    "net/ipv6/conf/vxlan6-6784/disable_ipv6",
+)
 
 
 def _with_pods(wanted: Inputs) -> KernelState:

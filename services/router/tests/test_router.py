@@ -17,7 +17,7 @@ from weave_model.ring import OwnedBlock, RingView
 from weave_router.config import Config, Drift
 from weave_router.core.attachments import Attachment, Phase
 from weave_router.core.diff import Add, Operation
-from weave_router.core.plan import Peer
+from weave_router.core.inputs import Peer
 from weave_router.core.state import Binding, Link, Route
 from weave_router.errors import KernelRefused, RangeOverlap
 from weave_router.kernel.api import HostRoute, Uplink

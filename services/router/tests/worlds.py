@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from weave_model.peer import PeerName
 from weave_model.prefix import Family, Prefix
 from weave_model.ring import OwnedBlock, RingView
-from weave_router.core.plan import Inputs, Options, Path, PathKind, Peer
+from weave_router.core.inputs import Inputs, Options, Path, PathKind, Peer
 from weave_router.core.ports import Port
 
 NAMES = [PeerName(b"\x02\0\0\0\0" + bytes([number])) for number in range(1, 6)]

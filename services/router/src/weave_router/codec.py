@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from google.protobuf.message import DecodeError, Message
+
 from weave.gossip.v1 import gossip_pb2
 from weave.ipam.v1 import ipam_pb2
 from weave.router.v1 import documents_pb2, router_pb2, state_pb2
@@ -15,9 +17,11 @@ from weave_model.peer import PeerName
 from weave_model.prefix import Prefix
 from weave_model.ring import OwnedBlock, RingView
 from weave_router.core.attachments import Attachment, Phase, Record
-from weave_router.core.plan import Peer
+from weave_router.core.inputs import Endpoint, Peer
+from weave_router.core.path_choice import MAX_EXCEPTIONS, Reach
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 
 def read_key(message: types_pb2.AttachmentKey) -> AttachmentKey:
@@ -138,6 +142,34 @@ def write_endpoint(
     )
 
 
+def read_endpoint(payload: bytes) -> Endpoint:
+    """What another node's router says of itself. Raises Invalid."""
+    message = _parsed(documents_pb2.Endpoint, payload)
+    return Endpoint(
+        tuple(map(read_host, message.overlay_addresses)), message.mtu, is_direct=message.direct
+    )
+
+
+def write_reach(reach: Reach) -> documents_pb2.Paths:
+    """What this node's router says of its tunnels."""
+    return documents_pb2.Paths(
+        exceptions=[
+            documents_pb2.Paths.Exception(peer=peer, mtu=mtu)
+            for peer, mtu in reach.exceptions.items()
+        ],
+        incomplete=not reach.complete,
+    )
+
+
+def read_reach(payload: bytes) -> Reach:
+    """What another node's router says of its tunnels. Raises Invalid."""
+    message = _parsed(documents_pb2.Paths, payload)
+    if len(message.exceptions) > MAX_EXCEPTIONS:
+        raise Invalid(f"{len(message.exceptions)} exceptions, at most {MAX_EXCEPTIONS} are allowed")
+    exceptions = _valid(lambda: {PeerName(each.peer): each.mtu for each in message.exceptions})
+    return Reach(exceptions, complete=not message.incomplete)
+
+
 def read_record(message: state_pb2.AttachmentRecord) -> Record:
     """What the store keeps of an attachment. Raises Invalid."""
     return Record(
@@ -158,6 +190,13 @@ def write_record(record: Record) -> state_pb2.AttachmentRecord:
         mtu=record.mtu,
         routes=map(write_route, record.routes),
     )
+
+
+def _parsed(kind: type[M], payload: bytes) -> M:
+    try:
+        return kind.FromString(payload)
+    except DecodeError as error:
+        raise Invalid(f"not a {kind.__name__}: {error}") from error
 
 
 def _valid(read: Callable[[], T]) -> T:

@@ -16,8 +16,7 @@ from weave_model.errors import Invalid
 from weave_model.prefix import Family
 from weave_model.ring import RingView
 from weave_router import codec
-from weave_router.core import naming
-from weave_router.core.plan import Peer
+from weave_router.core.inputs import Peer
 from weave_router.node import Node
 from weave_runtime.client import Stream, event_decoder, follow
 
@@ -29,9 +28,7 @@ if TYPE_CHECKING:
 OVERLAY_KEY = AttachmentKey("weave", NODE_CONTAINER_ID, "weave")
 # ipam waits for ring and space until the deadline; then the call is made again.
 _ALLOCATE_TIMEOUT_S = 30.0
-_PUBLISH_TIMEOUT_S = 5.0
 _RETRY_S = 1.0
-TOPIC_ENDPOINTS = "endpoints"
 
 log = logging.getLogger(__name__)
 
@@ -61,11 +58,12 @@ async def follow_peers(node: Node, gossip: GossipAsyncStub) -> None:
     async with aclosing(follow("peers", open_stream, decode)) as states:
         async for state in states:
             known = [entry for entry in state.items.values() if entry is not None]
-            for peer, is_self in known:
-                if is_self and (node.name, node.underlay) != (peer.name, peer.underlay):
+            for peer, message in known:
+                if message.self and (node.name, node.underlay) != (peer.name, peer.underlay):
                     node.name, node.underlay = peer.name, peer.underlay
                     log.info("Our name is %s", peer.name)
             node.peers = tuple(sorted((peer for peer, _ in known), key=lambda peer: peer.name))
+            node.present = frozenset(peer.name for peer, message in known if message.reachable)
             node.on_change()
 
 
@@ -87,33 +85,6 @@ async def own_overlay_address(node: Node, ipam: IpamAsyncStub) -> None:
         return
 
 
-class EndpointPublisher:
-    """Tells other nodes this one's endpoint whenever it has changed."""
-
-    def __init__(self, node: Node, gossip: GossipAsyncStub) -> None:
-        self._node = node
-        self._gossip = gossip
-        self._published: bytes | None = None
-
-    async def publish(self) -> bool:
-        """Publishes what is new; False: gossip is away, or there is nothing to tell yet."""
-        node = self._node
-        if node.name is None or not node.mtu or node.overlay is None:
-            return False
-        mac = naming.tunnel_mac(node.name)
-        payload = codec.write_endpoint(node.overlay, mac, node.mtu).SerializeToString()
-        if payload == self._published:
-            return True
-        request = gossip_pb2.PublishRequest(topic=TOPIC_ENDPOINTS, payload=payload)
-        try:
-            await self._gossip.Publish(request, timeout=_PUBLISH_TIMEOUT_S)
-        except grpc.aio.AioRpcError as error:
-            log.debug("endpoint not published", extra={"reason": error.details()})
-            return False
-        self._published = payload
-        return True
-
-
 def _read_ring(message: ipam_pb2.RingView) -> tuple[Family, RingView | None]:
     try:
         return Family(message.family), codec.read_ring(message)
@@ -122,9 +93,9 @@ def _read_ring(message: ipam_pb2.RingView) -> tuple[Family, RingView | None]:
         return Family.IPV4 if message.family != Family.IPV6 else Family.IPV6, None
 
 
-def _read_peer(message: gossip_pb2.Peer) -> tuple[str, tuple[Peer, bool] | None]:
+def _read_peer(message: gossip_pb2.Peer) -> tuple[str, tuple[Peer, gossip_pb2.Peer] | None]:
     try:
-        return message.name, (codec.read_peer(message), message.self)
+        return message.name, (codec.read_peer(message), message)
     except Invalid as error:
         log.error("peer left out", extra={"reason": str(error)})  # noqa: TRY400 - not ours
         return message.name, None

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 from weave.gossip.v1.gossip_pb2_grpc import GossipStub
 from weave.ipam.v1.ipam_pb2_grpc import IpamStub
 from weave.router.v1.router_pb2_grpc import add_RouterServicer_to_server
-from weave_router import inputs
+from weave_model.peer import PeerName
+from weave_router import codec, documents, inputs
 from weave_router.config import Config
+from weave_router.core.inputs import Endpoint
+from weave_router.core.path_choice import Reach
+from weave_router.documents import TOPIC_ENDPOINTS, TOPIC_PATHS, Publisher, follow_documents
 from weave_router.errors import KernelRefused
 from weave_router.kernel.api import Kernel
+from weave_router.kernel.echo import EchoSocket
 from weave_router.kernel.linux import LinuxKernel
+from weave_router.path_finder import PathFinder
 from weave_router.records import Records
 from weave_router.router import Router
 from weave_router.service import RouterService
@@ -23,8 +30,8 @@ from weave_runtime.process import Supervisor
 from weave_runtime.server import Server
 from weave_runtime.store import open_store
 
-# The endpoint changes seldom; gossip may be away when it does.
-_PUBLISH_INTERVAL_S = 1.0
+if TYPE_CHECKING:
+    from weave.gossip.v1.gossip_pb2_grpc import GossipAsyncStub
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +71,10 @@ async def main(config: Config, supervisor: Supervisor) -> None:
         supervisor.start("peers", inputs.follow_peers(router.node, gossip))
         supervisor.start("ring", inputs.follow_ring(router.node, ipam))
         supervisor.start("overlay address", inputs.own_overlay_address(router.node, ipam))
-        supervisor.start("endpoint", _publish(inputs.EndpointPublisher(router.node, gossip)))
+        endpoint = Publisher(gossip, TOPIC_ENDPOINTS, lambda: documents.endpoint(router.node))
+        supervisor.start("endpoint", endpoint.run())
+        if (echo := _open_echo(config)) is not None:
+            _find_paths(supervisor, router, echo, gossip)
         await supervisor.stopped()
 
 
@@ -78,7 +88,36 @@ def _open_kernel(config: Config) -> Kernel:
         ) from error
 
 
-async def _publish(publisher: inputs.EndpointPublisher) -> None:
-    while True:
-        await publisher.publish()
-        await asyncio.sleep(_PUBLISH_INTERVAL_S)
+def _open_echo(config: Config) -> EchoSocket | None:
+    try:
+        return EchoSocket(config.proc_sys)
+    except OSError as error:
+        log.warning("paths are not probed", extra={"reason": str(error)})
+        return None
+
+
+def _find_paths(
+    supervisor: Supervisor, router: Router, echo: EchoSocket, gossip: GossipAsyncStub
+) -> None:
+    node = router.node
+    finder = PathFinder(node, echo, router.reconciler.request)
+    router.on_facts = finder.refresh
+
+    def on_endpoints(found: Mapping[PeerName, Endpoint]) -> None:
+        node.endpoints = found
+        finder.refresh()
+
+    def on_reaches(found: Mapping[PeerName, Reach]) -> None:
+        node.reaches = found
+        finder.refresh()
+
+    def reach() -> bytes | None:
+        found = finder.reach()
+        return codec.write_reach(found).SerializeToString() if found is not None else None
+
+    supervisor.start("probes", finder.run())
+    supervisor.start("paths", Publisher(gossip, TOPIC_PATHS, reach).run())
+    endpoints = follow_documents(gossip, TOPIC_ENDPOINTS, codec.read_endpoint, on_endpoints)
+    reaches = follow_documents(gossip, TOPIC_PATHS, codec.read_reach, on_reaches)
+    supervisor.start("watch endpoints", endpoints)
+    supervisor.start("watch paths", reaches)

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from weave_model.peer import PeerName
 from weave_model.prefix import Family, Prefix
 from weave_model.ring import RingView
-from weave_router.core import plan, ports
+from weave_router.core import ports, tunnels
 from weave_router.core.attachments import Attachments, Phase
-from weave_router.core.plan import Inputs, Options, Path, Peer
+from weave_router.core.inputs import Endpoint, Inputs, Options, Path, Peer
+from weave_router.core.path_choice import Reach
+from weave_router.core.prober import Verdict
 from weave_router.core.sandbox import GATEWAY
 from weave_router.kernel.api import Uplink
 
@@ -30,6 +32,13 @@ class Node:
     rings: Mapping[Family, RingView] | None = None
     peers: tuple[Peer, ...] | None = None
     paths: Mapping[PeerName, Path] = field(default_factory=dict)
+    # Peers with which the mesh has contact.
+    present: frozenset[PeerName] = frozenset()
+    # What the routers of other nodes say of themselves and of their tunnels.
+    endpoints: Mapping[PeerName, Endpoint] = field(default_factory=dict)
+    reaches: Mapping[PeerName, Reach] = field(default_factory=dict)
+    # What this node's probes say.
+    verdicts: Mapping[PeerName, Verdict] = field(default_factory=dict)
     exposed: bool = True
     attachments: Attachments = field(default_factory=Attachments)
     # Reconciled at least once since the start, with devices and rules in place.
@@ -53,7 +62,7 @@ class Node:
         if not self.uplinks:
             return 0
         preferred = self.uplinks[0]
-        return plan.tunnel_mtu(preferred.address.family, preferred.mtu)
+        return tunnels.tunnel_mtu(preferred.address.family, preferred.mtu)
 
     @property
     def tunnel_mtus(self) -> dict[Family, int]:
@@ -61,7 +70,7 @@ class Node:
         limits: dict[Family, int] = {}
         for uplink in self.uplinks:
             family = uplink.address.family
-            limits.setdefault(family, plan.tunnel_mtu(family, uplink.mtu))
+            limits.setdefault(family, tunnels.tunnel_mtu(family, uplink.mtu))
         return limits
 
     @property
@@ -85,9 +94,9 @@ class Node:
             addresses = ", ".join(map(str, self.underlay))
             return f"no device has an underlay address of this peer ({addresses})"
         smallest = min([self.mtu, *self.tunnel_mtus.values()])
-        if Family.IPV6 in self.families and smallest < plan.MIN_IPV6_MTU:
+        if Family.IPV6 in self.families and smallest < tunnels.MIN_IPV6_MTU:
             return (
-                f"MTU {smallest} of the overlay is below {plan.MIN_IPV6_MTU}, which IPv6 needs: "
+                f"MTU {smallest} of the overlay is below {tunnels.MIN_IPV6_MTU}, which IPv6 needs: "
                 "raise the underlay's, or take the IPv6 range away"
             )
         return ""
@@ -113,6 +122,7 @@ class Node:
             tunnel_mtus=self.tunnel_mtus,
             exposed=self.exposed,
             no_masq_local=self.no_masq_local,
+            uplinks=tuple(uplink.name for uplink in self.uplinks),
         )
         return Inputs(
             options=options,

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from weave_model.prefix import Prefix
-from weave_router.core import naming, plan, ruleset
+from weave_router.core import naming, plan, ruleset, switches
 from weave_router.core.diff import Operation, diff
 from weave_router.core.drift import Baseline
+from weave_router.core.inputs import Inputs
 from weave_router.core.partition import partition
-from weave_router.core.plan import Inputs
 from weave_router.core.state import KernelState, Link
 from weave_router.drift import DriftNotes
 from weave_router.kernel.api import Failed, Kernel
@@ -143,7 +143,7 @@ class Reconciler:
         return failed
 
     def _compare(self, inputs: Inputs) -> tuple[KernelState, list[Operation], list[str]]:
-        found = self._kernel.found(plan.switches(inputs.options))
+        found = self._kernel.found(switches.paths(inputs.options))
         desired = plan.plan(inputs, found)
         return desired, diff(desired, found), plan.impassable(found)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,12 +13,15 @@ from weave_model.peer import PeerName
 from weave_model.prefix import Prefix
 from weave_router.attacher import Attacher
 from weave_router.config import Config, Drift
-from weave_router.core import plan, ports, sandbox
+from weave_router.core import ports, sandbox, switches, tunnels
 from weave_router.core.adoption import Witness, rebuild
+from weave_router.core.inputs import Path, PathKind
+from weave_router.core.liveness import State
 from weave_router.core.overlap import overlaps
-from weave_router.core.plan import Path, PathKind
+from weave_router.core.path_adoption import adopt
+from weave_router.core.prober import Verdict
 from weave_router.core.sandbox import Difference
-from weave_router.core.state import KernelState, Link
+from weave_router.core.state import KernelState, Link, Route
 from weave_router.drift import DriftNotes
 from weave_router.errors import RangeOverlap
 from weave_router.kernel.api import Concern, EventSource, Kernel, PodFound
@@ -62,6 +65,9 @@ class Router:
         self._kernel = kernel
         self._records = records
         self._facts = NodeFacts()
+        # What stood in the kernel at the start; empty as soon as the paths in it are adopted.
+        self._found_routes: frozenset[Route] = frozenset()
+        self.on_facts: Callable[[], None] = lambda: None
         # One for reconciling, so that a long round never holds up an attach.
         self._reconcile_thread = ThreadPoolExecutor(1, thread_name_prefix="reconcile")
         self._attach_threads = ThreadPoolExecutor(_ATTACH_THREADS, thread_name_prefix="attach")
@@ -109,6 +115,7 @@ class Router:
         pods = await loop.run_in_executor(self._reconcile_thread, self._kernel.pods)
         self._adopt_from_kernel([pod for pod in pods if pod.link.name not in known], found)
         self._facts = facts
+        self._found_routes = found.routes
         self.node.name, self.node.underlay = facts.name, facts.underlay
         self.node.overlay = facts.overlay or None
         self.node.exposed = not facts.hidden
@@ -138,6 +145,7 @@ class Router:
             await self._uplinks_wanted.wait()
             self._uplinks_wanted.clear()
             if await self.find_uplinks():
+                self.on_facts()
                 self.reconciler.request()
 
     async def find_uplinks(self) -> bool:
@@ -162,7 +170,7 @@ class Router:
         left: list[str] = []
         if not self.node.lacks():
             options = self.node.inputs().options
-            left = [f"{path.replace('/', '.')}=1" for path in plan.switches(options)]
+            left = switches.left_behind(options)
         self.node.idle = True
         await self.attacher.close()
         self._stop_watching()
@@ -200,11 +208,22 @@ class Router:
             if peer.name == self.node.name:
                 continue
             path = self.node.paths.get(peer.name, Path())
-            end = plan.tunnel_to(options, peer)
+            end = tunnels.tunnel_to(options, peer)
             kind = PathKind.NONE if end is None else path.kind
-            mtu = path.mtu or (self.node.mtu if kind is not PathKind.NONE else 0)
+            verdict = self.node.verdicts.get(peer.name, Verdict())
+            mtu = path.mtu or verdict.limit or self.node.mtu
             underlay = end[1] if end is not None else None
-            statuses.append(PathStatus(peer.name, kind, path.via, underlay, mtu))
+            statuses.append(
+                PathStatus(
+                    peer=peer.name,
+                    kind=kind,
+                    via=path.via,
+                    underlay=underlay,
+                    mtu=mtu if kind is not PathKind.NONE else 0,
+                    rtt_s=verdict.rtt_s if verdict.state is State.UP else 0.0,
+                    last_error=_failure(verdict),
+                )
+            )
         return statuses
 
     async def _check_overlap(self) -> None:
@@ -257,9 +276,18 @@ class Router:
         self.sandboxes.close()
 
     def _on_change(self) -> None:
+        self._adopt_paths()
+        self.on_facts()
         self._uplinks_wanted.set()
         self._keep_facts()
         self.reconciler.request()
+
+    def _adopt_paths(self) -> None:
+        """A relay in use stays in use until probes say otherwise."""
+        node = self.node
+        if self._found_routes and node.name and node.peers is not None and node.rings is not None:
+            found, self._found_routes = self._found_routes, frozenset()
+            node.paths = adopt(node.name, found, node.peers, node.rings) | dict(node.paths)
 
     def _keep_facts(self) -> None:
         node = self.node
@@ -267,3 +295,11 @@ class Router:
         if facts != self._facts:
             self._facts = facts
             self._records.put_facts(facts)
+
+
+def _failure(verdict: Verdict) -> str:
+    if verdict.state is State.DOWN:
+        return "no answer through the tunnel"
+    if verdict.too_small:
+        return "only packets smaller than the overlay's least MTU pass the tunnel"
+    return ""

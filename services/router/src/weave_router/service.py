@@ -11,7 +11,7 @@ from weave_model.prefix import Prefix
 from weave_router import codec
 from weave_router.core import naming
 from weave_router.core.attachments import Phase, Record
-from weave_router.core.plan import PathKind
+from weave_router.core.inputs import PathKind
 from weave_router.inputs import OVERLAY_KEY
 from weave_router.router import Router
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fweave/router/v1/documents.proto\x12\x0fweave.router.v1\"V\n\x08\x45ndpoint\x12\x19\n\x11overlay_addresses\x18\x01 \x03(\x0c\x12\x12\n\ntunnel_mac\x18\x02 \x01(\x0c\x12\x0b\n\x03mtu\x18\x03 \x01(\r\x12\x0e\n\x06\x64irect\x18\x04 \x01(\x08\"z\n\x05Paths\x12-\n\x07reaches\x18\x01 \x03(\x0b\x32\x1c.weave.router.v1.Paths.Reach\x1a\x42\n\x05Reach\x12\x0c\n\x04peer\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64irect\x18\x02 \x01(\x08\x12\x0e\n\x06tunnel\x18\x03 \x01(\x08\x12\x0b\n\x03mtu\x18\x04 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fweave/router/v1/documents.proto\x12\x0fweave.router.v1\"V\n\x08\x45ndpoint\x12\x19\n\x11overlay_addresses\x18\x01 \x03(\x0c\x12\x12\n\ntunnel_mac\x18\x02 \x01(\x0c\x12\x0b\n\x03mtu\x18\x03 \x01(\r\x12\x0e\n\x06\x64irect\x18\x04 \x01(\x08\"y\n\x05Paths\x12\x34\n\nexceptions\x18\x01 \x03(\x0b\x32 .weave.router.v1.Paths.Exception\x12\x12\n\nincomplete\x18\x02 \x01(\x08\x1a&\n\tException\x12\x0c\n\x04peer\x18\x01 \x01(\x0c\x12\x0b\n\x03mtu\x18\x02 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENDPOINT']._serialized_start=52
   _globals['_ENDPOINT']._serialized_end=138
   _globals['_PATHS']._serialized_start=140
-  _globals['_PATHS']._serialized_end=262
-  _globals['_PATHS_REACH']._serialized_start=196
-  _globals['_PATHS_REACH']._serialized_end=262
+  _globals['_PATHS']._serialized_end=261
+  _globals['_PATHS_EXCEPTION']._serialized_start=223
+  _globals['_PATHS_EXCEPTION']._serialized_end=261
 # @@protoc_insertion_point(module_scope)

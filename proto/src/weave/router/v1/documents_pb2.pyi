@@ -55,48 +55,52 @@ Global___Endpoint: _TypeAlias = Endpoint  # noqa: Y015
 
 @_typing.final
 class Paths(_message.Message):
-    """Topic "paths", key "": which peers this node reaches over its data path, by its own probes."""
+    """Topic "paths", key "": which peers this node reaches over its data path, by its own probes
+    (docs/adr/0008). All peers, with the MTU that both ends allow, but for the exceptions. A node
+    without this document is no relay.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
-    class Reach(_message.Message):
+    class Exception(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         PEER_FIELD_NUMBER: _builtins.int
-        DIRECT_FIELD_NUMBER: _builtins.int
-        TUNNEL_FIELD_NUMBER: _builtins.int
         MTU_FIELD_NUMBER: _builtins.int
         peer: _builtins.bytes
         """6 bytes."""
-        direct: _builtins.bool
-        tunnel: _builtins.bool
         mtu: _builtins.int
+        """The largest packet that passes; 0: none does."""
         def __init__(
             self,
             *,
             peer: _builtins.bytes = ...,
-            direct: _builtins.bool = ...,
-            tunnel: _builtins.bool = ...,
             mtu: _builtins.int = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["direct", b"direct", "mtu", b"mtu", "peer", b"peer", "tunnel", b"tunnel"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["mtu", b"mtu", "peer", b"peer"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-    REACHES_FIELD_NUMBER: _builtins.int
+    EXCEPTIONS_FIELD_NUMBER: _builtins.int
+    INCOMPLETE_FIELD_NUMBER: _builtins.int
+    incomplete: _builtins.bool
+    """There are more: the node is no relay."""
     @_builtins.property
-    def reaches(self) -> _containers.RepeatedCompositeFieldContainer[Global___Paths.Reach]: ...
+    def exceptions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Paths.Exception]:
+        """At most 256, sorted. Peers that are gone from the mesh are left out."""
+
     def __init__(
         self,
         *,
-        reaches: _abc.Iterable[Global___Paths.Reach] | None = ...,
+        exceptions: _abc.Iterable[Global___Paths.Exception] | None = ...,
+        incomplete: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reaches", b"reaches"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exceptions", b"exceptions", "incomplete", b"incomplete"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

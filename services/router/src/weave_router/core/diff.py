@@ -74,7 +74,7 @@ class UpdateSets:
 Operation = Add | Change | Remove | LoadRuleset | UpdateSets
 
 # The order of additions. Rules come after the routes of the table they lead to.
-_KINDS = ("links", "addresses", "sysctls", "neighbours", "fdb", "routes", "rules", "accepts")
+_KINDS = ("links", "sysctls", "addresses", "neighbours", "fdb", "routes", "rules", "accepts")
 
 
 def diff(desired: KernelState, found: KernelState) -> list[Operation]:
@@ -91,7 +91,8 @@ def diff(desired: KernelState, found: KernelState) -> list[Operation]:
         added[kind], removed[kind] = _compare(getattr(desired, kind), getattr(found, kind))
     added["links"] = [operation for operation in added["links"] if not _makes_pod_link(operation)]
     removed["sysctls"] = []
-    operations += added["links"] + added["addresses"] + added["sysctls"]
+    # A switch may be what lets a device have an address.
+    operations += added["links"] + _in_switch_order(added["sysctls"]) + added["addresses"]
     if desired.ruleset and desired.ruleset != found.ruleset:
         operations.append(LoadRuleset(desired.ruleset))
     additions, removals = _compare_sets(desired, found)
@@ -183,6 +184,12 @@ def _makes_pod_link(operation: Operation) -> bool:
         and isinstance(operation.what, Link)
         and operation.what.kind is LinkKind.VETH
     )
+
+
+def _in_switch_order(operations: list[Operation]) -> list[Operation]:
+    """Router advertisements first: as forwarding is switched on the kernel drops what came by
+    them."""
+    return sorted(operations, key=lambda operation: "accept_ra" not in str(operation))
 
 
 def _in_route_order(operations: list[Operation]) -> list[Operation]:

@@ -42,6 +42,9 @@ _HEADER = {Family.IPV4: "ip", Family.IPV6: "ip6"}
 _PODS = f'"{naming.POD_LINK_PREFIX}*"'
 _TUNNELS = "{ " + ", ".join(f'"{name}"' for name in naming.VXLAN.values()) + " }"
 
+# Between tunnel ends only: link-local packets are never forwarded (RFC 4291 section 2.5.6).
+_PROBES = "ip6 saddr fe80::/10 ip6 daddr fe80::/10 icmpv6 type { echo-request, echo-reply }"
+
 # Name of each set and how it is declared.
 SETS: Mapping[str, str] = {
     **{f"bindings{f}": f"type ifname . ether_addr . {_ADDRESS_TYPE[f]}" for f in Family},
@@ -149,6 +152,7 @@ def _from_pod() -> list[str]:
 
 def _from_tunnel() -> list[str]:
     return [
+        f"{_PROBES} return",
         *(f"{_HEADER[f]} saddr != @remote{f} drop" for f in Family),
         *(f"{_HEADER[f]} daddr @remote{f} notrack" for f in Family),
     ]
@@ -158,6 +162,7 @@ def _guard_in(options: RulesetOptions) -> list[str]:
     rules = [f"iifname {_PODS} jump mesh_ports", f"iifname {_TUNNELS} jump mesh_ports"]
     rules += [f"udp dport {TUNNEL_PORT} {_HEADER[f]} saddr != @peers{f} drop" for f in Family]
     if not options.exposed:
+        rules += [f"iifname {_TUNNELS} {_PROBES} accept"]
         rules += [f"iifname {_PODS} drop", f"iifname {_TUNNELS} drop"]
     return rules
 
@@ -181,6 +186,7 @@ def _guard_out(options: RulesetOptions) -> list[str]:
         # What the kernel itself has to say about pods' packets still leaves.
         errors = "{ destination-unreachable, time-exceeded, parameter-problem }"
         errors6 = "{ destination-unreachable, packet-too-big, time-exceeded, parameter-problem }"
+        rules.append(f"oifname {_TUNNELS} {_PROBES} accept")
         for devices in (_PODS, _TUNNELS):
             rules += [
                 f"oifname {devices} icmp type {errors} accept",
@@ -191,7 +197,8 @@ def _guard_out(options: RulesetOptions) -> list[str]:
 
 
 def _nat(options: RulesetOptions) -> list[str]:
-    rules = [
+    rules = [f"oifname {_TUNNELS} {_PROBES} return"]
+    rules += [
         f"{_HEADER[f]} saddr @local{f} {_HEADER[f]} daddr != @universe{f} masquerade fully-random"
         for f in Family
     ]

@@ -39,8 +39,12 @@ def requests(operation: Operation, index: Index) -> list[Request]:
 
 def _add(what: KernelObject, index: Index) -> list[Request]:
     match what:
-        case Address(link, prefix, _, link_scope):
-            return [addresses.add(index(link), prefix, link_scope=link_scope, subject=what)]
+        case Address(link, prefix, length, link_scope):
+            return [
+                addresses.add(
+                    index(link), prefix, link_scope=link_scope, subject=what, length=length
+                )
+            ]
         case Route():
             return [routes.add(what, index(what.link) if what.link else 0)]
         case Rule():

@@ -39,11 +39,15 @@ class FoundAddress:
     scope: int
 
 
-def add(index: int, prefix: Prefix, *, link_scope: bool, subject: object) -> Request:
-    """Gives a device an address of full length, at once usable; one that is there already is
-    success."""
+def add(
+    index: int, prefix: Prefix, *, link_scope: bool, subject: object, length: int = 0
+) -> Request:
+    """Gives a device an address, at once usable; one that is there already is success.
+
+    `length` is that of the network on the link; 0: full.
+    """
     scope = SCOPE_LINK if link_scope else SCOPE_GLOBAL
-    payload = _payload(index, prefix, scope)
+    payload = _payload(index, prefix, length or prefix.length, scope)
     if prefix.family is Family.IPV6:
         # No duplicate detection: it takes a second, and fails where a device has no carrier.
         payload += wire.u32(_IFA_FLAGS, _IFA_F_NODAD)
@@ -79,10 +83,10 @@ def decode(message: Message) -> FoundAddress | None:
     return FoundAddress(index, Prefix.from_bytes(raw, family.bits), length, scope)
 
 
-def _payload(index: int, prefix: Prefix, scope: int) -> bytes:
+def _payload(index: int, prefix: Prefix, length: int, scope: int) -> bytes:
     raw = prefix.to_bytes()
     return (
-        _IFADDR.pack(AF[prefix.family], prefix.length, 0, scope, index)
+        _IFADDR.pack(AF[prefix.family], length, 0, scope, index)
         + wire.attribute(_IFA_LOCAL, raw)
         + wire.attribute(_IFA_ADDRESS, raw)
     )

@@ -1,0 +1,54 @@
+"""Kernel switches that the data plane needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from weave_model.prefix import Family
+from weave_router.core import tunnels
+from weave_router.core.inputs import Options
+from weave_router.core.state import KernelState, Sysctl
+
+
+def wanted(options: Options, found: KernelState) -> list[Sysctl]:
+    """All of them: those of the whole host, of its uplinks and of our own devices."""
+    values = {switch.path: switch.value for switch in found.sysctls}
+    # A node that forwards takes no router advertisements, unless it is told to (ip-sysctl.rst):
+    # the default route that came by one would be lost.
+    kept = [Sysctl(path, "2") for path in _advertisements(options) if values.get(path) == "1"]
+    return [*kept, *_of_host(options), *_of_devices(options)]
+
+
+def paths(options: Options) -> list[str]:
+    """The switches that `wanted` may name or depends on."""
+    return [
+        *_advertisements(options),
+        *(switch.path for switch in (*_of_host(options), *_of_devices(options))),
+    ]
+
+
+def left_behind(options: Options) -> list[str]:
+    """What stays when everything else of ours goes, as an administrator writes it."""
+    return [f"{switch.path.replace('/', '.')}={switch.value}" for switch in _of_host(options)]
+
+
+def _advertisements(options: Options) -> list[str]:
+    if all(universe.family is not Family.IPV6 for universe in options.universes):
+        return []
+    return [f"net/ipv6/conf/{name}/accept_ra" for name in sorted(set(options.uplinks))]
+
+
+def _of_host(options: Options) -> Iterable[Sysctl]:
+    """Switches of the whole host: set, never taken back."""
+    families = {universe.family for universe in options.universes}
+    if Family.IPV4 in families:
+        yield Sysctl("net/ipv4/ip_forward", "1")
+    if Family.IPV6 in families:
+        yield Sysctl("net/ipv6/conf/all/forwarding", "1")
+
+
+def _of_devices(options: Options) -> Iterable[Sysctl]:
+    """Probes need IPv6 on the tunnels, also where a host has turned it off everywhere else."""
+    for device in tunnels.devices(options):
+        if tunnels.carries_probes(device):
+            yield Sysctl(f"net/ipv6/conf/{device.name}/disable_ipv6", "0")
