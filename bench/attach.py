@@ -1,14 +1,25 @@
-"""ADD, DEL and STATUS beside the reference plugins, call by call in turn."""
+"""ADD, DEL and STATUS beside the reference plugins, in turn: one by one, many at once, crowded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from bench.figures import Row, ms, percentile
 from bench.plugin import Plugin
 
 # The first calls pay for what later ones find: the bridge, caches, imports.
 WARM_UP = 3
+# Shares of what the reference takes.
+ADD_GOAL = 0.6
+DEL_GOAL = 0.3
+STATUS_GOAL_MS = 5
+PARALLEL = 100
+PARALLEL_P99_GOAL_S = 1
+CROWD = 250
+CROWD_GOAL = 1.2
 
 
 def latency(
@@ -30,7 +41,7 @@ def latency(
         if number % 10 == 0:
             tell(f"  {max(number, 0)} of {samples}")
     rows = []
-    for verb, times, goal in (("ADD", adds, 0.75), ("DEL", dels, None)):
+    for verb, times, goal in (("ADD", adds, ADD_GOAL), ("DEL", dels, DEL_GOAL)):
         for percent in (50, 95):
             mine = percentile(times[ours.name], percent)
             theirs = percentile(times[reference.name], percent)
@@ -51,6 +62,84 @@ def status(ours: Plugin, samples: int) -> list[Row]:
     times = [ours.call("STATUS", "status")[0] for _ in range(samples)]
     return [
         Row(
-            "STATUS p50", ms(percentile(times, 50)), "", percentile(times, 50) * 1000, 5, unit=" ms"
+            "STATUS p50",
+            ms(percentile(times, 50)),
+            "",
+            percentile(times, 50) * 1000,
+            STATUS_GOAL_MS,
+            unit=" ms",
         )
     ]
+
+
+def parallel(ours: Plugin, reference: Plugin, rounds: int) -> list[Row]:
+    """Times PARALLEL ADDs at once, of each in turn."""
+    totals: dict[str, list[float]] = {ours.name: [], reference.name: []}
+    highest: dict[str, list[float]] = {ours.name: [], reference.name: []}
+    for number in range(rounds):
+        for plugin in (ours, reference) if number % 2 else (reference, ours):
+            with sandboxes(plugin, PARALLEL) as names:
+                added, total_s = plugin.calls("ADD", dict.fromkeys(names))
+                results = [result for _, result in added]
+                _delete(plugin, dict(zip(names, results, strict=True)))
+            totals[plugin.name].append(total_s)
+            highest[plugin.name].append(percentile([elapsed for elapsed, _ in added], 99))
+    mine, theirs = (statistics.median(totals[plugin.name]) for plugin in (ours, reference))
+    my_p99, their_p99 = (statistics.median(highest[plugin.name]) for plugin in (ours, reference))
+    return [
+        Row(
+            f"{PARALLEL} ADDs at once, p99",
+            ms(my_p99),
+            ms(their_p99),
+            my_p99,
+            PARALLEL_P99_GOAL_S,
+            unit=" s",
+        ),
+        Row(f"{PARALLEL} ADDs at once, all done", ms(mine), ms(theirs), mine / theirs, 1),
+    ]
+
+
+def crowded(ours: Plugin, samples: int) -> list[Row]:
+    """Times ADDs on an empty node, with CROWD pods on it, and on the empty node again."""
+    empty = _adds(ours, samples)
+    with sandboxes(ours, CROWD, "crowd") as names:
+        results = {name: ours.call("ADD", name)[1] for name in names}
+        full = _adds(ours, samples)
+        _delete(ours, results)
+    empty += _adds(ours, samples)
+    first, last = percentile(empty, 50), percentile(full, 50)
+    return [
+        Row(
+            f"ADD p50 with {CROWD} pods against an empty node",
+            ms(last),
+            ms(first),
+            last / first,
+            CROWD_GOAL,
+        )
+    ]
+
+
+@contextlib.contextmanager
+def sandboxes(plugin: Plugin, count: int, prefix: str = "many") -> Iterator[list[str]]:
+    """Empty sandboxes during a block."""
+    names = [f"{prefix}{number}" for number in range(count)]
+    for name in names:
+        plugin.make_sandbox(name)
+    yield names
+    for name in names:
+        plugin.remove_sandbox(name)
+
+
+def _adds(plugin: Plugin, samples: int) -> list[float]:
+    times = []
+    with sandboxes(plugin, samples, "sample") as names:
+        for name in names:
+            add_s, result = plugin.call("ADD", name)
+            plugin.call("DEL", name, result)
+            times.append(add_s)
+    return times
+
+
+def _delete(plugin: Plugin, results: Mapping[str, Any]) -> None:
+    for name, result in results.items():
+        plugin.call("DEL", name, result)

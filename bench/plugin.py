@@ -32,6 +32,33 @@ class Plugin:
 
     def call(self, command: str, sandbox: str, previous: Any = None) -> tuple[float, Any]:
         """One call; gives seconds and the decoded result. Raises BenchError unless it succeeded."""
+        ((elapsed_s, result),), _ = self.calls(command, {sandbox: previous})
+        return elapsed_s, result
+
+    def calls(
+        self, command: str, sandboxes: Mapping[str, Any]
+    ) -> tuple[list[tuple[float, Any]], float]:
+        """One call per sandbox, all at once; the value is what its ADD gave, or none.
+
+        Gives seconds and decoded result of each, and the seconds they took together. Raises
+        BenchError unless all succeeded.
+        """
+        requests = [self._request(command, name, before) for name, before in sandboxes.items()]
+        assert self.worker.stdin
+        assert self.worker.stdout
+        self.worker.stdin.write(json.dumps(requests) + "\n")
+        self.worker.stdin.flush()
+        answer = json.loads(self.worker.stdout.readline())
+        results = []
+        for name, outcome in zip(sandboxes, answer["outcomes"], strict=True):
+            if outcome["status"]:
+                text = outcome["stdout"]
+                raise BenchError(f"{self.name}: {command} of {name} failed: {text}")
+            stdout = outcome["stdout"].strip()
+            results.append((outcome["elapsed_s"], json.loads(stdout) if stdout else None))
+        return results, answer["elapsed_s"]
+
+    def _request(self, command: str, sandbox: str, previous: Any) -> dict[str, Any]:
         config = dict(self.config)
         if previous is not None:
             config["prevResult"] = previous
@@ -43,20 +70,11 @@ class Plugin:
             "CNI_PATH": self.path,
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         }
-        request = {
+        return {
             "executable": self.executable,
             "environment": environment,
             "stdin": json.dumps(config),
         }
-        assert self.worker.stdin
-        assert self.worker.stdout
-        self.worker.stdin.write(json.dumps(request) + "\n")
-        self.worker.stdin.flush()
-        answer = json.loads(self.worker.stdout.readline())
-        if answer["status"]:
-            raise BenchError(f"{self.name}: {command} of {sandbox} failed: {answer['stdout']}")
-        result = json.loads(answer["stdout"]) if answer["stdout"].strip() else None
-        return answer["elapsed_s"], result
 
     def make_sandbox(self, name: str) -> None:
         """Makes an empty network namespace with loopback up, as a runtime does before ADD."""

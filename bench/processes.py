@@ -1,4 +1,4 @@
-"""Memory and cold start of a node's service processes."""
+"""Memory, processor time and cold start of a node's service processes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ from weave_lab import LabError, Node
 from weave_lab.services import SERVICES, Service
 
 MEMORY_GOAL_MB = 160
+EXPORTING_MEMORY_GOAL_MB = 200
+IDLE_PODS = 20
+IDLE_GOAL_PERCENT = 1
+# Long enough for several rounds of everything that is done now and then.
+IDLE_S = 40
+# What the attaches have left to do is done by then.
+SETTLE_S = 10
+# Nobody listens: exporters are loaded, buffer and try.
+_EXPORTERS = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317"}
 
 
 def pss_mb(pid: int) -> float:
@@ -40,6 +49,55 @@ def memory(node: Node) -> list[Row]:
             unit=" MB",
         ),
     ]
+
+
+def exporting_memory(node: Node, pods: int) -> list[Row]:
+    """PSS together after a restart with trace and metric exporters on."""
+    node.kill()
+    node.start(environment=_EXPORTERS)
+    node.wait_ready()
+    total = sum(pss_mb(_pid(node, service)) for service in SERVICES)
+    row = Row(
+        f"memory with exporters on, {pods} pods (PSS together)",
+        f"{total:.1f} MB",
+        "",
+        total,
+        EXPORTING_MEMORY_GOAL_MB,
+        unit=" MB",
+    )
+    node.kill()
+    node.start()
+    node.wait_ready()
+    return [row]
+
+
+def idle(node: Node) -> list[Row]:
+    """Processor time of the services while IDLE_PODS pods do nothing."""
+    time.sleep(SETTLE_S)
+    before = {service.name: _processor_s(_pid(node, service)) for service in SERVICES}
+    time.sleep(IDLE_S)
+    used = {
+        service.name: (_processor_s(_pid(node, service)) - before[service.name]) / IDLE_S * 100
+        for service in SERVICES
+    }
+    total = sum(used.values())
+    shares = ", ".join(f"{name} {share:.2f}" for name, share in used.items())
+    return [
+        Row(
+            f"processor of all services, {len(node.pods())} idle pods",
+            f"{total:.2f} % ({shares})",
+            "",
+            total,
+            IDLE_GOAL_PERCENT,
+            unit=" %",
+        )
+    ]
+
+
+def _processor_s(pid: int) -> float:
+    """Time on a processor of all threads (kernel: Documentation/scheduler/sched-stats.rst)."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
 
 def cold_start(node: Node) -> list[Row]:
