@@ -127,9 +127,10 @@ async def test_without_its_services_it_serves_and_says_what_it_lacks(daemon: Dae
 
 
 async def test_the_conflist_follows_its_services_and_outlives_the_process(daemon: Daemon) -> None:
-    await daemon.start("--chain", "portmap,bandwidth", "--mtu", "1400")
+    (daemon.folder / "bin").mkdir()
     for plugin in ("portmap", "bandwidth"):
         (daemon.folder / "bin" / plugin).symlink_to(f"/usr/lib/cni/{plugin}")
+    await daemon.start("--chain", "portmap,bandwidth", "--mtu", "1400")
     async with services(daemon.folder):
         await until(daemon.conflist.exists)
         assert await daemon.call("STATUS") == {}
