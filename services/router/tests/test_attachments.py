@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from weave_model.attachment import AttachmentKey, ContainerId, Route
 from weave_model.errors import Aborted, Absent, Conflict, Invalid
@@ -118,6 +120,39 @@ def test_a_renewed_record_keeps_its_phase() -> None:
     renewed = attachments.renew(record, replace(WANTED, generation=8))
 
     assert (renewed.phase, renewed.attachment.generation) == (Phase.PREPARED, 8)
+
+
+NUMBERS = st.integers(0, 3)
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, st.booleans()), max_size=30))
+def test_what_is_looked_up_is_what_looking_at_all_would_find(
+    steps: list[tuple[int, int, int, bool]],
+) -> None:
+    """Also in disorder, when a store or the kernel gives two records one address or one link."""
+    attachments = Attachments()
+    for container, address, link, is_kept in steps:
+        key = AttachmentKey("weave", ContainerId(f"c{container}"), f"eth{link % 2}")
+        wanted = replace(WANTED, key=key, addresses=(Prefix.parse(f"10.32.0.{address}"),))
+        if is_kept:
+            attachments.adopt(Record(wanted, f"vethwepl{link}", Phase.ACTIVE, 1450))
+        else:
+            attachments.forget(key)
+
+    records = list(attachments)
+    for record in records:
+        others = [each for each in records if each.key != record.key]
+        held = record.attachment.addresses[0]
+        assert (attachments.holder_of(held, record.key) is None) == all(
+            each.attachment.addresses[0] != held for each in others
+        )
+        assert attachments.has_sibling(record.key) == any(
+            each.key.container_id == record.key.container_id for each in others
+        )
+    for link in range(4):
+        found = attachments.of_link(f"vethwepl{link}")
+        assert (found is not None) == any(each.link == f"vethwepl{link}" for each in records)
+        assert found is None or found.link == f"vethwepl{link}"
 
 
 def test_forgetting_twice_is_no_harm() -> None:

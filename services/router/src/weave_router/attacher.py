@@ -212,11 +212,7 @@ class Attacher:
         universe = sandbox.universe_routes(attachment, self._node.universes)
         if attachment.routes:
             return sandbox.with_gateways(attachment.routes), ()
-        has_sibling = any(
-            other.key != record.key and other.key.container_id == record.key.container_id
-            for other in self._node.attachments
-        )
-        if has_sibling:
+        if self._node.attachments.has_sibling(record.key):
             return universe, ()
         return sandbox.default_routes(attachment), universe
 

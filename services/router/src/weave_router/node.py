@@ -111,10 +111,10 @@ class Node:
             return "waiting for an overlay address from ipam"
         return ""
 
-    def inputs(self) -> Inputs:
-        """What the plan is made of. Only when nothing is lacking."""
+    def options(self) -> Options:
+        """The part of the plan's inputs that is small. Only when nothing is lacking."""
         assert self.name is not None
-        options = Options(
+        return Options(
             name=self.name,
             underlay=tuple(u.address for u in self.uplinks) or self.underlay,
             mtu=self.mtu,
@@ -124,8 +124,11 @@ class Node:
             no_masq_local=self.no_masq_local,
             uplinks=tuple(uplink.name for uplink in self.uplinks),
         )
+
+    def inputs(self) -> Inputs:
+        """What the plan is made of. Only when nothing is lacking."""
         return Inputs(
-            options=options,
+            options=self.options(),
             overlay=self.overlay,
             rings=self.rings,
             peers=self.peers,

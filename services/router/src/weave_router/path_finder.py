@@ -123,7 +123,7 @@ class PathFinder:
         node = self._node
         if node.lacks() or node.peers is None:
             return {}
-        options = node.inputs().options
+        options = node.options()
         floor = tunnels.MIN_IPV6_MTU if Family.IPV6 in node.families else _MIN_IPV4_MTU
         mtus = {d.name: d.mtu for d in tunnels.devices(options) if tunnels.carries_probes(d)}
         targets = {}

@@ -183,7 +183,7 @@ class Reconciler:
             return await self._in_thread(lambda: self._kernel.apply(operations))
 
     def _lock_name(self, link: str) -> str:
-        record = next((r for r in self._node.attachments if r.link == link), None)
+        record = self._node.attachments.of_link(link)
         return naming.pod_link(record.key) if record is not None else link
 
     def _note_drift(self, drifted: Iterable[Operation], failed: Iterable[Failed]) -> None:

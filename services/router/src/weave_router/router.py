@@ -169,7 +169,7 @@ class Router:
         """Removes all from the kernel and goes idle; the host's switches that stay are returned."""
         left: list[str] = []
         if not self.node.lacks():
-            options = self.node.inputs().options
+            options = self.node.options()
             left = switches.left_behind(options)
         self.node.idle = True
         await self.attacher.close()
@@ -202,7 +202,7 @@ class Router:
         """How each peer is reached."""
         if self.node.lacks():
             return []
-        options = self.node.inputs().options
+        options = self.node.options()
         statuses = []
         for peer in self.node.peers or ():
             if peer.name == self.node.name:
@@ -246,9 +246,9 @@ class Router:
                 self._records.put(record)
 
     def _expected_link(self, name: str) -> Link | None:
-        for record in self.node.attachments:
-            if record.link == name:
-                return ports.link(ports.port(record))
+        record = self.node.attachments.of_link(name)
+        if record is not None:
+            return ports.link(ports.port(record))
         return self.reconciler.desired_link(name)
 
     def _on_event(self, source: EventSource) -> None:

@@ -14,8 +14,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
-from weave_model.attachment import AttachmentKey, Route, Workload
+from weave_model.attachment import AttachmentKey, ContainerId, Route, Workload
 from weave_model.errors import Aborted, Absent, Conflict, Invalid
 from weave_model.prefix import Family, Prefix
 from weave_router.core import naming
@@ -90,10 +91,20 @@ class Record:
 
 
 class Attachments:
-    """All attachments of the node by key. Pure: decides, and leaves kernel and store to others."""
+    """All attachments of the node by key. Pure: decides, and leaves kernel and store to others.
+
+    Who holds an address, a link or another interface of a sandbox is known without looking at all
+    of them: what an attach costs must not grow with the pods of the node.
+    """
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
-        self._records = {record.key: record for record in records}
+        self._records: dict[AttachmentKey, Record] = {}
+        # Keys by what they hold; more than one only where a store or the kernel is in disorder.
+        self._by_address: dict[Prefix, list[AttachmentKey]] = {}
+        self._by_link: dict[str, list[AttachmentKey]] = {}
+        self._by_container: dict[ContainerId, list[AttachmentKey]] = {}
+        for record in records:
+            self._put(record)
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self._records.values())
@@ -105,9 +116,17 @@ class Attachments:
         """The record of a key."""
         return self._records.get(key)
 
+    def of_link(self, link: str) -> Record | None:
+        """The record whose host end is called so."""
+        return next((self._records[key] for key in self._by_link.get(link, ())), None)
+
+    def has_sibling(self, key: AttachmentKey) -> bool:
+        """Has its sandbox another interface?"""
+        return any(other != key for other in self._by_container.get(key.container_id, ()))
+
     def adopt(self, record: Record) -> None:
         """Takes over what a store or the kernel knows."""
-        self._records[record.key] = record
+        self._put(record)
 
     def existing(self, wanted: Attachment) -> Record | None:
         """The record that fulfils an equal request already, with the newer generation; None:
@@ -138,22 +157,15 @@ class Attachments:
 
     def holder_of(self, address: Prefix, besides: AttachmentKey) -> Record | None:
         """Who else has an address."""
-        return next(
-            (
-                record
-                for record in self._records.values()
-                if record.key != besides and address in record.attachment.addresses
-            ),
-            None,
-        )
+        keys = self._by_address.get(address, ())
+        return next((self._records[key] for key in keys if key != besides), None)
 
     def free_link_name(self, key: AttachmentKey) -> str:
         """A name for the host end that no other attachment has."""
-        taken = {record.link for record in self._records.values() if record.key != key}
         attempt = 0
-        while (name := naming.pod_link(key, attempt)) in taken:
+        while any(other != key for other in self._by_link.get(naming.pod_link(key, attempt), ())):
             attempt += 1
-        return name
+        return naming.pod_link(key, attempt)
 
     def begin_prepare(self, wanted: Attachment, link: str, mtu: int) -> Record:
         """Notes that work has begun. Raises Conflict when another attachment holds an address."""
@@ -162,19 +174,19 @@ class Attachments:
             if other is not None:
                 raise Conflict(f"address {address} is attached to {other.key}")
         record = Record(wanted, link, Phase.PREPARING, wanted.mtu or mtu)
-        self._records[wanted.key] = record
+        self._put(record)
         return record
 
     def prepared(self, key: AttachmentKey, routes: tuple[Route, ...]) -> Record:
         """Notes that the interface stands."""
         record = replace(self._records[key], phase=Phase.PREPARED, routes=routes)
-        self._records[key] = record
+        self._put(record)
         return record
 
     def renew(self, record: Record, wanted: Attachment) -> Record:
         """Takes what an equal, newer request says besides the interface itself."""
         renewed = replace(record, attachment=wanted)
-        self._records[record.key] = renewed
+        self._put(renewed)
         return renewed
 
     def to_activate(self, key: AttachmentKey, generation: int) -> Record:
@@ -191,12 +203,35 @@ class Attachments:
     def activated(self, record: Record) -> Record:
         """Notes that the port is open."""
         opened = replace(record, phase=Phase.ACTIVE)
-        self._records[record.key] = opened
+        self._put(opened)
         return opened
 
     def forget(self, key: AttachmentKey) -> Record | None:
         """Removes a record and returns it."""
-        return self._records.pop(key, None)
+        record = self._records.pop(key, None)
+        if record is not None:
+            self._unlist(record)
+        return record
+
+    def _put(self, record: Record) -> None:
+        before = self._records.get(record.key)
+        if before is not None:
+            self._unlist(before)
+        self._records[record.key] = record
+        for index, item in self._held(record):
+            index.setdefault(item, []).append(record.key)
+
+    def _unlist(self, record: Record) -> None:
+        for index, item in self._held(record):
+            index[item].remove(record.key)
+            if not index[item]:
+                del index[item]
+
+    def _held(self, record: Record) -> Iterator[tuple[dict[Any, list[AttachmentKey]], Any]]:
+        for address in record.attachment.addresses:
+            yield self._by_address, address
+        yield self._by_link, record.link
+        yield self._by_container, record.key.container_id
 
 
 def check_addresses(attachment: Attachment, universes: Iterable[Prefix]) -> None:
