@@ -1,4 +1,5 @@
-"""`make bench-ipam`: durable allocations per second through gRPC, memory and cold start of ipam."""
+"""`make bench-ipam`: allocations per second of the core alone and, durable, through gRPC; memory
+and cold start of ipam."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import random
 import sys
 import tempfile
 import time
@@ -15,13 +17,61 @@ from bench.figures import Row, markdown, ms, percentile
 from bench.processes import pss_mb
 from weave.ipam.v1 import ipam_pb2, ipam_pb2_grpc
 from weave.types.v1 import types_pb2
+from weave_ipam.core.allocator import Allocator
+from weave_ipam.core.documents import TOPICS_NEEDED
+from weave_ipam.core.effects import RequestId
+from weave_ipam.core.options import FamilyOptions, Options, Seeded
+from weave_ipam.core.records import State
 from weave_ipam.testing.process import IpamProcess
+from weave_model.attachment import AttachmentKey, ContainerId, Workload
+from weave_model.peer import PeerName
+from weave_model.prefix import Prefix
+from weave_model.ring import Genesis
 from weave_runtime.testing import RedisServer
 
 CALLERS = 64
 RATE_GOAL = 1000.0
+CORE_GOAL = 10_000.0
+# Callers that a turn of the owner meets at a time: from one alone to all of them.
+CORE_BATCHES = (1, CALLERS)
 # The share of ipam in the 160 MB that a node's processes may have together.
 MEMORY_GOAL_MB = 40.0
+
+
+def core_rate(count: int, batch: int) -> float:
+    """Allocations per second of processor time of the core without any I/O, so many between two
+    looks at what it wants done."""
+    me, universe = PeerName(b"\x02\0\0\0\0\x01"), Prefix.parse("10.32.0.0/12")
+    family = FamilyOptions(universe, universe)
+    options = Options(name=me, families=(family,), init=Seeded(Genesis((me,))))
+    core = Allocator(options, State(), random.Random(1), 0.0)
+    for topic in TOPICS_NEEDED:
+        core.documents_synced(topic, 0.0)
+    core.adopt([], 0.0)
+    core.fence_read(me, 0, None, 0.0)
+    core.take_effects()
+    keys = [AttachmentKey("weave", ContainerId(f"bench-{n}"), "eth0") for n in range(count)]
+    begun = time.process_time()
+    for number, key in enumerate(keys, 1):
+        core.allocate(RequestId(number), key, Workload(), (), (), number / count)
+        if number % batch == 0:
+            core.take_effects()
+            core.next_deadline()
+    elapsed = time.process_time() - begun
+    addresses = {address for one in core.allocations() for address in one.addresses}
+    if len(addresses) != count:
+        raise RuntimeError(f"{count} allocations, {len(addresses)} addresses")
+    return count / elapsed
+
+
+def core_rows(count: int) -> list[Row]:
+    """The core alone, the slower of its ways to be driven against the goal."""
+    rows = []
+    for batch in CORE_BATCHES:
+        figure = core_rate(count, batch)
+        name = f"allocations/s, core alone, {batch} at a time"
+        rows.append(Row(name, "", "", figure, CORE_GOAL, is_at_least=True, unit="/s"))
+    return rows
 
 
 async def rate(ipam: IpamProcess, count: int) -> tuple[float, list[float]]:
@@ -100,7 +150,8 @@ async def run(count: int, *, with_redis: bool) -> list[Row]:
             made = tempfile.TemporaryDirectory(prefix="wipam-", dir="/var/tmp")
             return Path(stack.enter_context(made))
 
-        rows = await measure("SQLite", directory(), count)
+        rows = core_rows(count)
+        rows += await measure("SQLite", directory(), count)
         if with_redis:
             redis = RedisServer(directory())
             redis.start()

@@ -596,3 +596,26 @@ def test_two_peers_in_need_of_both_families_do_not_toss_the_last_address() -> No
     for number in (1, 2):
         for document in world.peers[number].state.documents.values():
             assert all(block.generation < 20 for block in document.blocks)
+
+
+def test_the_share_of_a_seed_that_was_removed_before_it_took_it_is_its_heirs() -> None:
+    """Found by the simulation: the heir's takeover was lost in a crash, the seed might not take
+    its share, and nobody could have it as soon as the seed wrote a document."""
+    world = World("10.0.0.0/28")
+    for number in (1, 2):
+        world.add(number, seeds(1))
+    world.kill_node(1)
+    world.run(0.5)
+    world.reclaim(2, 1)
+    world.run(0.5)
+    world.peers[2].crash()
+    world.peers[2].start()
+    world.run(1.0)
+
+    world.start_node(1)
+    world.run(10.0)
+
+    assert world.owners(1) == world.owners(2) == {"10.0.0.0/28": 2}
+    given = [world.allocate(number, "pod") for number in (1, 2)]
+    world.run(10.0)
+    assert len({address_of(call) for call in given}) == 2

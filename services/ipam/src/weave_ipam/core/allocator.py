@@ -404,9 +404,9 @@ class Allocator:
     def _pass(self, now: float) -> None:
         self._expire(now)
         pools = self._pools.values()
-        take_share = self._reclaims.may_take_share and not self._leaving.is_leaving
+        share_for = None if self._leaving.is_leaving else self._reclaims.share_for
         for pool in pools:
-            pool.refresh(may_write=self._may_write, take_share=take_share)
+            pool.refresh(may_write=self._may_write, share_for=share_for)
             if pool.ring.has_lost:
                 pool.ring.has_lost = False
                 self._reclaims.check_own()
@@ -416,8 +416,8 @@ class Allocator:
         if self._may_write:
             if self._reclaims.must_obey and not self._needs_adoption:
                 self._reclaims.obey()
-                self._stirred = True
-            self._reclaims.settle_debts()
+                self._touch()
+            self._reclaims.settle_debts(now)
             self._stirred |= self._leaving.step()
             self._stirred |= self._reclaims.take(now)
         self._reclaims.ask(now)

@@ -19,25 +19,38 @@ RECLAIM_STEP = 100
 
 
 def settle(
-    view: View, me: PeerName, own: RingDocument | None, *, take_share: bool
+    view: View, me: PeerName, own: RingDocument | None, share_for: PeerName | None
 ) -> RingDocument | None:
     """What our document must say, given what all say: list what is ours or was granted to us, leave
     out what others won, drop grants that are fulfilled. None: no document is needed.
 
-    `take_share`: as a seed without a document of this ring, take our share of it.
+    `share_for`: who gets the share of the first ring that is ours as long as we have no document of
+    it: we ourselves, or the heir who took it over; None: that is not known yet.
     """
     blocks = coalesced(
         Block(prefix, segment.generation)
         for segment in view.owned_by(me)
-        if take_share or segment.title is not Title.SHARE
+        if share_for == me or segment.title is not Title.SHARE
         for prefix in _cover(view, segment)
     )
     grants: tuple[Grant, ...] = ()
     if own is not None and own.genesis == view.genesis:
         grants = tuple(grant for grant in own.grants if not view.is_fulfilled(grant))
-    if own is None and not blocks:
+    if share_for not in (None, me):
+        grants += _shares_for(view, me, share_for)
+    if own is None and not blocks and not grants:
         return None
     return RingDocument(view.universe, view.genesis, blocks, grants)
+
+
+def _shares_for(view: View, me: PeerName, heir: PeerName) -> tuple[Grant, ...]:
+    """With our first document our share is no more than what that says of it."""
+    return tuple(
+        Grant(prefix, 0, heir)
+        for segment in view.owned_by(me)
+        if segment.title is Title.SHARE
+        for prefix in _cover(view, segment)
+    )
 
 
 def give(own: RingDocument, prefixes: Iterable[Prefix], to: PeerName) -> RingDocument:

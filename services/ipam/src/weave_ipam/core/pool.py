@@ -71,9 +71,9 @@ class Pool:
         """The family of all its addresses."""
         return self.options.family
 
-    def refresh(self, *, may_write: bool, take_share: bool) -> None:
+    def refresh(self, *, may_write: bool, share_for: PeerName | None) -> None:
         """Follows the documents."""
-        if self.ring.refresh(may_write=may_write, take_share=take_share):
+        if self.ring.refresh(may_write=may_write, share_for=share_for):
             self._hold()
             self.supplied = True
 
@@ -129,22 +129,23 @@ class Pool:
             self._write(give(own, given, heir))
         return sum(prefix.size for prefix in given)
 
-    def hand_back(self, owed: Iterable[Prefix], heir: PeerName) -> set[Prefix]:
-        """Grants to `heir` those of its addresses that nothing uses here any more and that have
-        rested; gives them."""
-        idle = {
+    def idle(self, addresses: Iterable[Prefix]) -> list[Prefix]:
+        """Those of this family that nothing uses here any more and that have rested."""
+        return [
             address
-            for address in owed
+            for address in sorted(addresses)
             if address.family is self.family
             and address.address not in self.space.used
             and address.address not in self.space.resting
-        }
+        ]
+
+    def hand_back(self, addresses: list[Prefix], heir: PeerName) -> None:
+        """Grants to `heir` those of the addresses that are ours."""
         own = self.ring.own
-        if own is not None and idle:
-            given = give(own, sorted(idle), heir)
+        if own is not None and addresses:
+            given = give(own, addresses, heir)
             if given != own:
                 self._write(given)
-        return idle
 
     # What we take
 

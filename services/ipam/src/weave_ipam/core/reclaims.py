@@ -73,6 +73,7 @@ class Reclaims:
         self._effects = effects
         self._owed = owed
         self._own: tuple[int, Fence] | None = None
+        self._heir: PeerName | None = None
         self._read_own_at: float | None = 0.0
         self._takeovers: dict[PeerName, _Takeover] = {}
         # Peers whose space we have taken: a fence in their name holds nobody back.
@@ -98,13 +99,13 @@ class Reclaims:
         self.obeyed = revision
         for pool in self._pools:
             pool.hand_over(fence.heir, with_taken=False)
-        kept = {
+        kept = frozenset(
             Prefix.host(pool.family, number)
             for pool in self._pools
             for number in (*pool.space.used, *pool.space.resting)
-        }
-        self._owed = Owed(fence.heir, frozenset(kept)) if kept else None
-        self._effects.append(Persist((FenceRecord(revision), OwedRecord(self._owed))))
+        )
+        self._effects.append(Persist((FenceRecord(revision),)))
+        self._owe(fence.heir, kept)
         self._effects.append(
             Note(
                 Severity.WARNING,
@@ -113,25 +114,51 @@ class Reclaims:
             )
         )
 
-    def settle_debts(self) -> None:
+    def settle_debts(self, now: float) -> None:
         """Gives the heir of the last fence what is free by now of what was in use then.
 
         The heir's document may still be unknown here: what the heir may have given must never be
-        given here again.
+        given here again. An heir that cannot be told is waited for, or was removed and has an heir.
         """
         if self._owed is None:
             return
         heir, owed = self._owed.heir, self._owed.addresses
-        given = {address for pool in self._pools for address in pool.hand_back(owed, heir)}
-        if given:
-            rest = owed - given
-            self._owed = Owed(heir, rest) if rest else None
-            self._effects.append(Persist((OwedRecord(self._owed),)))
+        idle = [(pool, pool.idle(owed)) for pool in self._pools]
+        given = {address for _, addresses in idle for address in addresses}
+        if not given:
+            return
+        if not self._peers.is_reachable(heir):
+            for pool, addresses in idle:
+                for address in addresses:
+                    pool.space.rest(address.address, now + ORPHAN_S)
+            self._effects.append(ReadFence(heir))
+            return
+        for pool, addresses in idle:
+            pool.hand_back(addresses, heir)
+        self._owe(heir, owed - given)
+
+    def _inherit(self, owed: Owed, fence: Fence | None) -> None:
+        """Whom we owe may have been removed; if it has left by itself, nobody may have it."""
+        info = self._peers.info(owed.heir)
+        if fence is not None and (
+            info is None or (not info.reachable and info.incarnation <= fence.victim_incarnation)
+        ):
+            self._owe(fence.heir, owed.addresses)
+        elif fence is None and info is None:
+            self._owe(self._peers.me, owed.addresses)
+
+    def _owe(self, heir: PeerName, addresses: frozenset[Prefix]) -> None:
+        is_owed = addresses and heir != self._peers.me
+        self._owed = Owed(heir, addresses) if is_owed else None
+        self._effects.append(Persist((OwedRecord(self._owed),)))
 
     @property
-    def may_take_share(self) -> bool:
-        """May we, as a seed, take our share of the first ring? Not if it was taken from us."""
-        return self.is_known and self.obeyed == 0 and self._own is None
+    def share_for(self) -> PeerName | None:
+        """Who gets the share that we have of the first ring as a seed: the heir of our last fence,
+        who may not have known of it; None while that is not known or not obeyed."""
+        if not self.is_known or self._own is not None:
+            return None
+        return self._heir if self.obeyed else self._peers.me
 
     @property
     def must_obey(self) -> bool:
@@ -174,9 +201,13 @@ class Reclaims:
         if victim == self._peers.me:
             self.is_known = True
             self._read_own_at = None
+            self._heir = fence.heir if fence is not None else None
             if fence is not None and revision > self.obeyed and fence.heir != victim:
                 self._own = (revision, fence)
-        elif victim in self._takeovers:
+            return
+        if self._owed is not None and victim == self._owed.heir:
+            self._inherit(self._owed, fence)
+        if victim in self._takeovers:
             self._decide(victim, revision, fence)
         elif victim in self._orphans and fence is not None:
             self._adopt_orphan(victim, fence.heir)

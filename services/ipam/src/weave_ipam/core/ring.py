@@ -111,17 +111,17 @@ class Ring:
         self._effects.append(Persist((DocumentRecord(document),)))
         self._publish(document)
 
-    def refresh(self, *, may_write: bool, take_share: bool) -> bool:
+    def refresh(self, *, may_write: bool, share_for: PeerName | None) -> bool:
         """Brings view and own document up to date. Says if anything changed.
 
-        `may_write`: all that we wrote in an earlier life is known. `take_share`: see `settle`.
+        `may_write`: all that we wrote in an earlier life is known. `share_for`: see `settle`.
         """
         if not self._stale:
             return False
         self._look()
         if may_write and self.view is not None:
             before = self.own
-            document = settle(self.view, self._peers.me, before, take_share=take_share)
+            document = settle(self.view, self._peers.me, before, share_for)
             if document is not None and document != before:
                 self._explain(before, document)
                 self.write(document)
