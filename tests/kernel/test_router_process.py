@@ -248,6 +248,10 @@ NODE_MUTATIONS = {
     "rules": "nft flush chain inet weave guard",
     "binding": "nft flush set inet weave bindings4",
     "forwarding switch": "sysctl -q net.ipv4.ip_forward=0",
+    "forwarding of the host end": "sysctl -q net.ipv4.conf.{link}.forwarding=0",
+    "forwarding of the tunnel": "sysctl -q net.ipv4.conf.vxlan-6784.forwarding=0",
+    "IPv6 of the tunnel": "sysctl -q net.ipv6.conf.vxlan-6784.disable_ipv6=1",
+    "address for probes": "ip -6 addr flush dev vxlan-6784 scope link",
 }
 POD_MUTATIONS = {
     "pod end down": "ip link set eth0 down",
@@ -335,7 +339,10 @@ async def test_observed_drift_is_told_and_left(
         assert status.repairs == 0
         assert "10.40.0.0/13" not in node.run("ip", "route")
         check = await stub.Check(pb.CheckRequest(key=key()))
-        assert [d.kind for d in check.differences] == ["route"]
+        assert sorted(d.expected for d in check.differences) == [
+            "0.0.0.0/0 via 169.254.1.1/32",
+            "route 10.40.0.0/13",
+        ]
         # A change of the facts is still carried out.
         await stub.Activate(pb.ActivateRequest(key=key(), generation=7))
 

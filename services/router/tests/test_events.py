@@ -49,7 +49,8 @@ def address(index: int) -> Request:
         (message(links.create(replace(BRIDGE, name="vethweplnew"))), Concern.PORT),
         (message(links.create(replace(BRIDGE, name="eth0"))), Concern.UPLINKS),
         (Message(80, 0, 0, 0, bytes(4) + wire.u32(1, 0xFFFFFFFF)), Concern.STATE),
-        (Message(80, 0, 0, 0, bytes(4) + wire.u32(1, 5)), Concern.NOTHING),
+        (Message(80, 0, 0, 0, bytes(4) + wire.u32(1, 5)), Concern.STATE),
+        (Message(80, 0, 0, 0, bytes(4) + wire.u32(1, 6)), Concern.NOTHING),
     ],
 )
 def test_events_of_others(event: Message, concern: Concern) -> None:

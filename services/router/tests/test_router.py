@@ -282,6 +282,23 @@ async def test_a_restart_changes_nothing(world: World, *, loses_state: bool) -> 
     assert world.kernel.objects == before
 
 
+async def test_a_crash_before_the_record_was_written_closes_no_port(world: World) -> None:
+    async with world.router() as router:
+        await router.attacher.prepare(WANTED)
+        while not any(key.startswith("attachment/") for key in world.backend.entries):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        written = dict(world.backend.entries)
+        await router.attacher.activate(KEY, 7)
+    world.backend = MemoryBackend(written)
+
+    async with world.router() as router:
+        record = router.node.attachments.get(KEY)
+        assert record is not None
+        assert record.phase is Phase.ACTIVE
+        assert [b.address for b in world.bindings()] == [POD]
+        assert str(POD) in world.routes()
+
+
 async def test_a_restart_without_ipam_and_gossip_still_attaches(world: World) -> None:
     async with world.router() as router:
         await router.reconciler.settled()

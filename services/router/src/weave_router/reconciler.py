@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from weave_model.prefix import Prefix
-from weave_router.core import naming, plan, ruleset, switches
+from weave_router.core import host_check, naming, plan, ruleset, switches
+from weave_router.core.attachments import Record
 from weave_router.core.diff import Operation, diff
 from weave_router.core.drift import Baseline
 from weave_router.core.inputs import Inputs
 from weave_router.core.partition import partition
+from weave_router.core.sandbox import Difference
 from weave_router.core.state import KernelState, Link
 from weave_router.drift import DriftNotes
 from weave_router.kernel.api import Failed, Kernel
@@ -122,7 +124,7 @@ class Reconciler:
     async def _reconcile(self) -> list[Failed]:
         inputs = self._node.inputs()
         moment = self._locks.now
-        desired, operations, impassable = await self._in_thread(lambda: self._compare(inputs))
+        _, desired, operations, impassable = await self._in_thread(lambda: self._compare(inputs))
         self._report_blocked(", ".join(impassable))
         shared, by_port = partition(operations)
         by_port = self._settled_ports(by_port, moment)
@@ -142,10 +144,29 @@ class Reconciler:
         self.report.rounds += 1
         return failed
 
-    def _compare(self, inputs: Inputs) -> tuple[KernelState, list[Operation], list[str]]:
+    async def host_differences(self, record: Record) -> list[Difference]:
+        """What others have changed of an attachment outside its sandbox; changes nothing.
+
+        What is shared by all attachments counts. What only follows from facts that have changed
+        since the last round does not.
+        """
+        if self._node.lacks() or self._before is None:
+            return []
+        inputs, baseline = self._node.inputs(), Baseline(self._before)
+        found, _, operations, _ = await self._in_thread(lambda: self._compare(inputs))
+        if all(link.name != record.link for link in found.links):
+            return [host_check.missing_link(record.link)]
+        shared, by_port = partition(operations)
+        drifted = [operation for operation in shared if baseline.is_drift(operation)]
+        return host_check.differences([*by_port.get(record.link, ()), *drifted])
+
+    def _compare(
+        self, inputs: Inputs
+    ) -> tuple[KernelState, KernelState, list[Operation], list[str]]:
+        """Found and desired state, what leads from one to the other, and what cannot be helped."""
         found = self._kernel.found(switches.paths(inputs.options))
         desired = plan.plan(inputs, found)
-        return desired, diff(desired, found), plan.impassable(found)
+        return found, desired, diff(desired, found), plan.impassable(found)
 
     def _settled_ports(
         self, by_port: dict[str, list[Operation]], moment: int

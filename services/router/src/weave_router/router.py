@@ -14,7 +14,7 @@ from weave_model.prefix import Prefix
 from weave_router.attacher import Attacher
 from weave_router.config import Config, Drift
 from weave_router.core import ports, sandbox, switches, tunnels
-from weave_router.core.adoption import Witness, rebuild
+from weave_router.core.adoption import Witness, confirmed, rebuild
 from weave_router.core.inputs import Path, PathKind
 from weave_router.core.liveness import State
 from weave_router.core.overlap import overlaps
@@ -110,7 +110,7 @@ class Router:
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(self._reconcile_thread, self._kernel.found, ())
         for record in records:
-            self.node.attachments.adopt(record)
+            self.node.attachments.adopt(confirmed(record, found))
         known = {record.link for record in records}
         pods = await loop.run_in_executor(self._reconcile_thread, self._kernel.pods)
         self._adopt_from_kernel([pod for pod in pods if pod.link.name not in known], found)
@@ -184,7 +184,9 @@ class Router:
 
     async def check(self, key: AttachmentKey, netns_path: str) -> list[Difference]:
         """Compares one attachment with what it should be. Raises Absent."""
-        return await self.attacher.check(key, netns_path)
+        inside = await self.attacher.check(key, netns_path)
+        record = self.node.attachments.get(key)
+        return inside + (await self.reconciler.host_differences(record) if record else [])
 
     async def existing_links(self, links: Iterable[str]) -> set[str]:
         """Which of these devices exist."""

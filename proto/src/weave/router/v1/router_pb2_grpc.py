@@ -122,8 +122,9 @@ class RouterServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Check(self, request, context):
-        """Compares one attachment with what it should be; changes nothing. All differences are listed;
-        none: it is right. Errors: NOT_FOUND (unknown key).
+        """Compares one attachment with what it should be, in its sandbox and on the host's side of it, what
+        all attachments share included; changes nothing. All differences are listed; none: it is right.
+        Errors: NOT_FOUND (unknown key).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

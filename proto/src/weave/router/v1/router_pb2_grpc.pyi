@@ -55,8 +55,9 @@ class RouterStub:
     overlay address is in the list, too: container id "weave:expose", always active.
     """
     Check: _grpc.UnaryUnaryMultiCallable[_router_pb2.CheckRequest, _router_pb2.CheckResponse]
-    """Compares one attachment with what it should be; changes nothing. All differences are listed;
-    none: it is right. Errors: NOT_FOUND (unknown key).
+    """Compares one attachment with what it should be, in its sandbox and on the host's side of it, what
+    all attachments share included; changes nothing. All differences are listed; none: it is right.
+    Errors: NOT_FOUND (unknown key).
     """
     Expose: _grpc.UnaryUnaryMultiCallable[_router_pb2.ExposeRequest, _router_pb2.ExposeResponse]
     """Gives the host an address in the overlay, or takes host access away (the node keeps its overlay
@@ -94,8 +95,9 @@ class RouterAsyncStub(RouterStub):
     overlay address is in the list, too: container id "weave:expose", always active.
     """
     Check: _aio.UnaryUnaryMultiCallable[_router_pb2.CheckRequest, _router_pb2.CheckResponse]  # type: ignore[assignment]
-    """Compares one attachment with what it should be; changes nothing. All differences are listed;
-    none: it is right. Errors: NOT_FOUND (unknown key).
+    """Compares one attachment with what it should be, in its sandbox and on the host's side of it, what
+    all attachments share included; changes nothing. All differences are listed; none: it is right.
+    Errors: NOT_FOUND (unknown key).
     """
     Expose: _aio.UnaryUnaryMultiCallable[_router_pb2.ExposeRequest, _router_pb2.ExposeResponse]  # type: ignore[assignment]
     """Gives the host an address in the overlay, or takes host access away (the node keeps its overlay
@@ -160,8 +162,9 @@ class RouterServicer(metaclass=_abc_1.ABCMeta):
         request: _router_pb2.CheckRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_router_pb2.CheckResponse, _abc.Awaitable[_router_pb2.CheckResponse]]:
-        """Compares one attachment with what it should be; changes nothing. All differences are listed;
-        none: it is right. Errors: NOT_FOUND (unknown key).
+        """Compares one attachment with what it should be, in its sandbox and on the host's side of it, what
+        all attachments share included; changes nothing. All differences are listed; none: it is right.
+        Errors: NOT_FOUND (unknown key).
         """
 
     @_abc_1.abstractmethod

@@ -53,6 +53,14 @@ def rebuild(witness: Witness, found: KernelState) -> Record | None:
     )
 
 
+def confirmed(record: Record, found: KernelState) -> Record:
+    """A record as the kernel confirms it: records are written behind, so a crash right after a port
+    was opened leaves one that says it is closed."""
+    if record.phase is Phase.PREPARED and is_open(record.link, record.attachment.addresses, found):
+        return replace(record, phase=Phase.ACTIVE)
+    return record
+
+
 def is_open(link: str, addresses: Iterable[Prefix], found: KernelState) -> bool:
     """Has the port of this link a binding for each of its addresses?"""
     bound = {

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from weave_router.core import naming
 from weave_router.core.diff import Add, Change, Operation, Remove, UpdateSets
-from weave_router.core.state import Binding, Element, Link
+from weave_router.core.state import Binding, Element, Link, Sysctl
 
 _Elements = dict[str, frozenset[Element]]
 
@@ -37,7 +37,14 @@ def _port_of(operation: Operation) -> str:
     if not isinstance(operation, Add | Change | Remove):
         return ""
     what = operation.what
-    name = what.name if isinstance(what, Link) else getattr(what, "link", "")
+    match what:
+        case Link(name):
+            pass
+        case Sysctl(path):
+            # net/ipv4/conf/<device>/forwarding
+            name = next(iter(path.split("/")[3:4]), "")
+        case _:
+            name = getattr(what, "link", "")
     return name if name.startswith(naming.POD_LINK_PREFIX) else ""
 
 

@@ -9,6 +9,9 @@ from weave_router.core import tunnels
 from weave_router.core.inputs import Options
 from weave_router.core.state import KernelState, Sysctl
 
+_CONF = "net/ipv4/conf/"
+_FORWARDING = "/forwarding"
+
 
 def wanted(options: Options, found: KernelState) -> list[Sysctl]:
     """All of them: those of the whole host, of its uplinks and of our own devices."""
@@ -16,7 +19,7 @@ def wanted(options: Options, found: KernelState) -> list[Sysctl]:
     # A node that forwards takes no router advertisements, unless it is told to (ip-sysctl.rst):
     # the default route that came by one would be lost.
     kept = [Sysctl(path, "2") for path in _advertisements(options) if values.get(path) == "1"]
-    return [*kept, *_of_host(options), *_of_devices(options)]
+    return [*kept, *_forwarding(found), *_of_host(options), *_of_devices(options)]
 
 
 def paths(options: Options) -> list[str]:
@@ -36,6 +39,21 @@ def _advertisements(options: Options) -> list[str]:
     if all(universe.family is not Family.IPV6 for universe in options.universes):
         return []
     return [f"net/ipv6/conf/{name}/accept_ra" for name in sorted(set(options.uplinks))]
+
+
+def device_forwarding(name: str) -> str:
+    """The switch by which one device does not forward although the host does."""
+    return f"{_CONF}{name}{_FORWARDING}"
+
+
+def _forwarding(found: KernelState) -> list[Sysctl]:
+    """Devices have it on from the host's switch; it is found with them, so a new one is not told to
+    be wrong."""
+    return [
+        Sysctl(switch.path, "1")
+        for switch in found.sysctls
+        if switch.path.startswith(_CONF) and switch.path.endswith(_FORWARDING)
+    ]
 
 
 def _of_host(options: Options) -> Iterable[Sysctl]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from weave_router.core import naming, ruleset
 from weave_router.core.state import ROUTE_PROTOCOL, Link
 from weave_router.kernel.api import Concern
-from weave_router.kernel.netlink import addresses, links, neighbours, routes, wire
+from weave_router.kernel.netlink import addresses, links, neighbours, netconf, routes, wire
 from weave_router.kernel.netlink.wire import Message
 
 # Multicast groups of NETLINK_ROUTE (linux/rtnetlink.h), as bits of a bind mask.
@@ -25,11 +25,6 @@ _LINK_EVENTS = {links.RTM_NEWLINK, links.RTM_DELLINK}
 _ADDRESS_EVENTS = {addresses.RTM_NEWADDR, addresses.RTM_DELADDR}
 _ROUTE_EVENTS = {routes.RTM_NEWROUTE, routes.RTM_DELROUTE}
 _RULE_EVENTS = {routes.RTM_NEWRULE, routes.RTM_DELRULE}
-# Switches of the host, such as forwarding; that of index -1 is the one called `all`.
-_RTM_NEWNETCONF = 80
-_NETCONFA_IFINDEX = 1
-_NETCONFMSG_BYTES = 4
-_ALL_DEVICES = -1
 _NEIGHBOUR_EVENTS = {neighbours.RTM_NEWNEIGH, neighbours.RTM_DELNEIGH}
 
 # struct rtmsg: rtm_protocol; struct ndmsg: ndm_ifindex; struct ifaddrmsg: ifa_index.
@@ -81,8 +76,11 @@ class RouteEvents:
             return Concern.STATE if is_ours else Concern.NOTHING
         if kind in _NEIGHBOUR_EVENTS:
             return Concern.STATE if _index(message) in devices else Concern.NOTHING
-        is_ours = kind in _RULE_EVENTS or (kind == _RTM_NEWNETCONF and _is_of_all(message))
-        return Concern.STATE if is_ours else Concern.NOTHING
+        if kind == netconf.RTM_NEWNETCONF:
+            index = netconf.index(message)
+            is_ours = index == netconf.ALL_DEVICES or index in devices
+            return Concern.STATE if is_ours else Concern.NOTHING
+        return Concern.STATE if kind in _RULE_EVENTS else Concern.NOTHING
 
     def _judge_link(self, message: Message, devices: Container[int]) -> Concern:
         found = links.decode(message)
@@ -135,12 +133,6 @@ def _concerns_us(kind: int, message: Message) -> bool:
 
 def _index(message: Message) -> int:
     return int(_INDEX.unpack_from(message.payload, _INDEX_OFFSET)[0])
-
-
-def _is_of_all(message: Message) -> bool:
-    attributes = wire.parse_attributes(message.payload, _NETCONFMSG_BYTES)
-    index = attributes.get(_NETCONFA_IFINDEX)
-    return index is not None and wire.read_s32(index) == _ALL_DEVICES
 
 
 def _is_own_name(name: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from weave_model.attachment import Route
 from weave_model.prefix import Family, Prefix
-from weave_router.core import naming
+from weave_router.core import naming, switches
 from weave_router.core import state as kernel_state
 from weave_router.core.diff import Add, Change, LoadRuleset, Operation, Remove, UpdateSets
 from weave_router.core.sandbox import SandboxFound
@@ -31,7 +31,7 @@ from weave_router.core.state import (
 from weave_router.kernel import encode, foreign, namespace, sysctl
 from weave_router.kernel.api import EventSource, Failed, HostRoute, PodFound, PodLink, Uplink
 from weave_router.kernel.events import NFTABLES_GROUPS, ROUTE_GROUPS, NftablesEvents, RouteEvents
-from weave_router.kernel.netlink import addresses, links, neighbours, routes
+from weave_router.kernel.netlink import addresses, links, neighbours, netconf, routes
 from weave_router.kernel.netlink.addresses import FoundAddress
 from weave_router.kernel.netlink.links import FoundLink
 from weave_router.kernel.netlink.listener import Listener
@@ -214,9 +214,7 @@ class LinuxKernel:
             rules=self._rules(),
             neighbours=self._neighbours(names),
             fdb=self._fdb({f.index: f.name for f in own if f.kind == LinkKind.VXLAN}),
-            sysctls=frozenset(
-                Sysctl(path, value) for path in sysctls if (value := sysctl.read(path)) is not None
-            ),
+            sysctls=self._switches(sysctls, names),
             accepts=accepts,
             blockers=blockers,
             ruleset=body,
@@ -250,6 +248,14 @@ class LinuxKernel:
             for message in self._socket.dump(neighbours.dump_neighbours(family))
         )
         return frozenset(entry for entry in found if entry is not None)
+
+    def _switches(self, named: Iterable[str], names: dict[int, str]) -> frozenset[Sysctl]:
+        read = {path: value for path in named if (value := sysctl.read(path)) is not None}
+        for message in self._socket.dump(netconf.dump()):
+            name, forwards = names.get(netconf.index(message) or 0), netconf.forwards(message)
+            if name is not None and forwards is not None:
+                read[switches.device_forwarding(name)] = str(int(forwards))
+        return frozenset(Sysctl(path, value) for path, value in read.items())
 
     def _fdb(self, names: dict[int, str]) -> frozenset[FdbEntry]:
         found = (
