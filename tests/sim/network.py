@@ -56,7 +56,7 @@ class Network:
         """Takes three one-way delays until the other side judges, one more until we do."""
         target = self._nodes.get(dial.address)
         life = source.life
-        if target is None or not self._is_path(source, target):
+        if target is None or not self._is_round_trip(source, target):
             self.scheduler.after(CONNECT_TIMEOUT_S, self._fail, source, life, dial, "i/o timeout")
         elif not target.is_up:
             wait = CONNECT_TIMEOUT_S if target.is_dark else 2 * self._delay()
@@ -69,7 +69,8 @@ class Network:
     def _judge(self, source: Node, life: int, target: Node, target_life: int, dial: Dial) -> None:
         if source.life != life or not source.is_up:
             return
-        if target.life != target_life or not target.is_up or not self._is_path(source, target):
+        is_round_trip = self._is_round_trip(source, target)
+        if target.life != target_life or not target.is_up or not is_round_trip:
             self.scheduler.after(CONNECT_TIMEOUT_S, self._fail, source, life, dial, "i/o timeout")
             return
         if target.stalled_until > self.scheduler.now:
@@ -89,7 +90,8 @@ class Network:
     def _settle(self, source: Node, life: int, target: Node, target_life: int, dial: Dial) -> None:
         if source.life != life or not source.is_up:
             return
-        if target.life != target_life or not target.is_up or not self._is_path(source, target):
+        is_round_trip = self._is_round_trip(source, target)
+        if target.life != target_life or not target.is_up or not is_round_trip:
             self._fail(source, life, dial, "connection reset")
             return
         theirs = target.mesh.own_hello(0)
@@ -198,6 +200,10 @@ class Network:
     def _is_path(self, one: Node, other: Node) -> bool:
         passes = self.conditions.passes
         return passes(one.number, other.number)
+
+    def _is_round_trip(self, one: Node, other: Node) -> bool:
+        """What a handshake needs."""
+        return self._is_path(one, other) and self._is_path(other, one)
 
     def _arrival(self, stream: Stream) -> float:
         return self.scheduler.now + self._delay()

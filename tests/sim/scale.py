@@ -13,15 +13,19 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from random import Random
+from typing import ParamSpec
 
 from tests.sim.cluster import Cluster
 from tests.sim.memory import core_megabytes
 from tests.sim.node import Node
 from weave_gossip.core.documents import Document, DocumentId
 from weave_model.peer import PeerName
+
+P = ParamSpec("P")
 
 SMALL_PEERS = 100
 TARGETS = 10
@@ -47,15 +51,24 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1, help="how many from there on")
     parser.add_argument("--peers", type=int, default=1000)
     parser.add_argument("--only", help="scenarios whose name contains this")
+    parser.add_argument("--workers", type=int, default=2, help="seeds at a time; 6 GB each")
     options = parser.parse_args()
-    # Cores hold no cycles worth collecting, and looking for them in a million objects takes long.
-    gc.disable()
+    started = time.monotonic()
     failed = []
-    for seed in range(options.seed, options.seed + options.seeds):
-        rows = run_seed(seed, options.peers, options.only or "")
-        print(f"\nseed {seed}, {options.peers} peers\n{format_table(rows)}", flush=True)
-        if not all(row.passed for row in rows):
-            failed.append(seed)
+    seeds = range(options.seed, options.seed + options.seeds)
+    # Processes of their own, not of a pool's: those may not fork scenarios in turn.
+    with ThreadPoolExecutor(options.workers) as pool:
+        runs = {
+            seed: pool.submit(_in_process, run_seed, seed, options.peers, options.only or "")
+            for seed in seeds
+        }
+        for seed, run in runs.items():
+            rows = run.result()
+            print(f"\nseed {seed}, {options.peers} peers\n{format_table(rows)}", flush=True)
+            if not all(row.passed for row in rows):
+                failed.append(seed)
+    took = time.monotonic() - started
+    print(f"\n{len(seeds) - len(failed)} of {len(seeds)} seeds reached all rows in {took:.0f} s")
     for seed in failed:
         print(f"missed; replay: make sim-scale SEED={seed} SEEDS=1")
     return 1 if failed else 0
@@ -63,18 +76,20 @@ def main() -> int:
 
 def run_seed(seed: int, peers: int, only: str = "") -> list[Row]:
     """All rows of one seed."""
+    # Cores hold no cycles worth collecting, and looking for them in a million objects takes long.
+    gc.disable()
     started = time.perf_counter()
     cluster, join = _form(seed, peers)
     rows = [Row(f"{peers} peers join at once: converged", "<= 30 s", f"{join:.1f} s", join <= 30)]
-    _tell(rows[0], started)
+    _tell(seed, rows[0], started)
     cluster.run(30)
     gc.freeze()
     for scenario in SCENARIOS:
         if only in scenario.__name__:
             started = time.perf_counter()
-            for row in _in_copy(scenario, cluster):
+            for row in _in_process(scenario, cluster):
                 rows.append(row)
-                _tell(row, started)
+                _tell(seed, row, started)
     if "memory" in only or not only:
         used = core_megabytes(peers)
         found = f"{used:.1f} MB"
@@ -93,9 +108,10 @@ def format_table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def _tell(row: Row, started: float) -> None:
+def _tell(seed: int, row: Row, started: float) -> None:
     took = time.perf_counter() - started
-    print(f"  {row.scenario}: {row.found} ({took:.0f} s)", file=sys.stderr, flush=True)
+    line = f"  seed {seed}: {row.scenario}: {row.found} ({took:.0f} s)"
+    print(line, file=sys.stderr, flush=True)
 
 
 def _form(seed: int, peers: int) -> tuple[Cluster, float]:
@@ -113,25 +129,25 @@ def _start(node: Node) -> None:
     node.publish("ring", "4", node.name * (RING_BYTES // 6))
 
 
-def _in_copy(scenario: Callable[[Cluster], list[Row]], cluster: Cluster) -> list[Row]:
-    """Runs a scenario in a forked process, so that the next one finds the mesh as it was."""
+def _in_process(measure: Callable[P, list[Row]], *arguments: P.args, **_: P.kwargs) -> list[Row]:
+    """Measures in a forked process, so that the next scenario finds the mesh as it was."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_run_copy, args=(scenario, cluster, sender))
+    process = context.Process(target=_send, args=(sender, measure, arguments))
     process.start()
     sender.close()
     try:
         rows: list[Row] = receiver.recv()
     except EOFError:
-        rows = [Row(scenario.__name__, "", "crashed", passed=False)]
+        rows = [Row(measure.__name__, "", "crashed", passed=False)]
     process.join()
     return rows
 
 
-def _run_copy(
-    scenario: Callable[[Cluster], list[Row]], cluster: Cluster, sender: Connection
+def _send(
+    sender: Connection, measure: Callable[..., list[Row]], arguments: tuple[object, ...]
 ) -> None:
-    sender.send(scenario(cluster))
+    sender.send(measure(*arguments))
 
 
 # Scenarios

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weave_gossip.core.documents import TOPIC_REMOVED, Document, DocumentId
+from weave_gossip.core.documents import MAX_BUCKETS, TOPIC_REMOVED, Document, DocumentId
 from weave_gossip.core.replica import (
-    MAX_BUCKETS,
     MAX_DOCUMENTS_PER_WRITER,
     Merged,
     Replica,

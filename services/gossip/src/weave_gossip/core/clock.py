@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-# Longer than a busy machine is late, shorter than what makes a silent link end (8 s less the 2 s
-# that pings are apart).
-STANDSTILL_S = 4.0
+# Longer than a healthy process is late. Shorter than the stalls of 2 s of a busy machine, two of
+# which, on both sides of a link, would otherwise go far towards the 7 s that end it.
+STANDSTILL_S = 1.5
 # Nothing is that urgent, and rounding between two clocks must not make us spin.
 SHORTEST_SLEEP_S = 0.001
 

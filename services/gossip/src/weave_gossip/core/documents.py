@@ -30,6 +30,11 @@ MAX_PAYLOAD_BYTES = (1 << 20) - 4096
 # Half of the 64-bit range: a peer that sees itself ahead can always go one further.
 MAX_INCARNATION = (1 << 63) - 1
 
+# Digests are kept at this resolution and folded to coarser ones. At 10,000 documents a bucket of
+# ten is the smallest worth telling apart.
+MAX_BUCKETS = 1024
+_LEAF_SHIFT = 64 - 10
+
 _WITHDRAWN_DIGEST = bytes(32)
 
 
@@ -71,6 +76,8 @@ class Document:
     stamp: DocumentVersion = field(init=False, repr=False, compare=False)
     # 64 bits over (id, order): what this document adds to the state digest.
     fingerprint: int = field(init=False, repr=False, compare=False)
+    # Which of MAX_BUCKETS equal parts of the hash space its id falls in.
+    leaf: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         digest = _WITHDRAWN_DIGEST if self.withdrawn else sha256(self.payload).digest()
@@ -78,17 +85,19 @@ class Document:
         stamp = DocumentVersion(self.id, self.incarnation, self.version, head)
         object.__setattr__(self, "digest", digest)
         object.__setattr__(self, "stamp", stamp)
+        encoded = encode_id(self.id)
         object.__setattr__(
-            self, "fingerprint", _fingerprint(self.id, self.incarnation, self.version, digest)
+            self, "fingerprint", _fingerprint(encoded, self.incarnation, self.version, digest)
         )
+        object.__setattr__(self, "leaf", _hash_id(encoded) >> _LEAF_SHIFT)
 
     @property
     def order(self) -> tuple[int, int, bytes]:
         return (self.incarnation, self.version, self.digest)
 
 
-def _fingerprint(document_id: DocumentId, incarnation: int, version: int, digest: bytes) -> int:
-    hashed = blake2b(encode_id(document_id), digest_size=8)
+def _fingerprint(encoded_id: bytes, incarnation: int, version: int, digest: bytes) -> int:
+    hashed = blake2b(encoded_id, digest_size=8)
     hashed.update(incarnation.to_bytes(8, "big") + version.to_bytes(8, "big") + digest)
     return int.from_bytes(hashed.digest(), "big")
 
@@ -103,8 +112,6 @@ def encode_id(document_id: DocumentId) -> bytes:
     return b"%c%b%b%c%b" % (len(topic), topic, document_id.writer, len(key), key)
 
 
-def hash_id(document_id: DocumentId) -> int:
+def _hash_id(encoded_id: bytes) -> int:
     """64 bits that place a document in a bucket; the bucket is their top bits."""
-    return int.from_bytes(
-        blake2b(encode_id(document_id), digest_size=8, person=b"bucket").digest(), "big"
-    )
+    return int.from_bytes(blake2b(encoded_id, digest_size=8, person=b"bucket").digest(), "big")

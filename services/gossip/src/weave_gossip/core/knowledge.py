@@ -195,9 +195,9 @@ class Knowledge:
 def check_document(document: Document) -> None:
     """Whether a document that came from a peer keeps within bounds. Raises InvalidMessage."""
     document_id = document.id
-    if not 1 <= len(document_id.topic.encode()) <= MAX_TOPIC_BYTES:
+    if not document_id.topic or _is_over(document_id.topic, MAX_TOPIC_BYTES):
         raise InvalidMessage(f"topic {document_id.topic!r} has not 1 to {MAX_TOPIC_BYTES} bytes")
-    if len(document_id.key.encode()) > MAX_KEY_BYTES:
+    if _is_over(document_id.key, MAX_KEY_BYTES):
         raise InvalidMessage(f"key {document_id.key!r} has over {MAX_KEY_BYTES} bytes")
     if len(document.payload) > MAX_PAYLOAD_BYTES:
         raise InvalidMessage(f"payload of {len(document.payload)} bytes")
@@ -207,3 +207,8 @@ def check_document(document: Document) -> None:
         )
     if not 0 <= document.incarnation <= MAX_INCARNATION:
         raise InvalidMessage(f"incarnation {document.incarnation} is over {MAX_INCARNATION}")
+
+
+def _is_over(text: str, limit: int) -> bool:
+    """Counts bytes only where it matters: no character has more than four."""
+    return 4 * len(text) > limit and len(text.encode()) > limit

@@ -17,7 +17,13 @@ from weave_gossip.core.admission import (
     judge_hello,
 )
 from weave_gossip.core.effects import LogLevel
-from weave_gossip.core.links import DROP_AFTER_S, Challenge, LinkState, LinkTable
+from weave_gossip.core.links import (
+    DROP_AFTER_S,
+    PING_SLACK_S,
+    Challenge,
+    LinkState,
+    LinkTable,
+)
 from weave_gossip.core.messages import Hello, Ping, Pong, Refusal, RefusalCode
 from weave_gossip.core.outbox import Outbox
 from weave_gossip.core.replica import Replica
@@ -84,7 +90,7 @@ class LinkKeeper:
         if link.outbound:
             # Shows at once whether the two hold the same documents.
             self._ping(link)
-        self._due = min(self._due, link.ping_due(), link.drop_due())
+        self._due = min(self._due, link.ping_due() + PING_SLACK_S, link.drop_due())
 
     def remove(self, link: LinkState, reason: str) -> None:
         """Forgets a link that has ended."""
@@ -114,7 +120,7 @@ class LinkKeeper:
                 lost.append((link, Refusal(RefusalCode.TIMEOUT, _silence(link, now))))
             elif now >= link.ping_due():
                 self._ping(link)
-        self._due = self._links.next_deadline()
+        self.reschedule()
         return lost
 
     def reschedule(self) -> None:

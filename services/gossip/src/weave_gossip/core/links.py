@@ -1,9 +1,10 @@
 """The links we hold, and when each has to be pinged or given up.
 
-A ping goes out after 2 s of silence in either direction; the answer breaks the silence for both
-sides, so one ping and one pong per link and two seconds is all an idle mesh says. A link ends after
-8 s without anything received, or with a send buffer that stayed full for 8 s, so a black hole is
-noticed within 10 s.
+The side that dialled pings after 2 s of silence in either direction; the answer breaks the silence
+for both, so one ping and one pong per link and two seconds is all an idle mesh says. The other side
+pings only when that did not happen. A link ends after 7 s without anything received, or with a send
+buffer that stayed full for 7 s: a black hole is noticed within that time, and everybody knows of a
+dead peer within 10 s.
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ from weave_gossip.core.messages import Hello, Unicast
 from weave_model.peer import PeerName
 
 PING_AFTER_S = 2.0
-DROP_AFTER_S = 8.0
+# Were it the same, both sides would find the link silent at once, and each would ping.
+ANSWERER_PING_AFTER_S = 3.0
+# Pings wait this long for others that fall due, so that one waking of the process does for several.
+PING_SLACK_S = 0.25
+# Three pings lost in a row, or one and two stalls of 2 s as a busy machine shows them.
+DROP_AFTER_S = 7.0
 # Unicasts held back while a send buffer is full; older ones are lost first.
 MAX_WAITING_UNICASTS = 64
 
@@ -78,11 +84,13 @@ class LinkState:
         return f"->[{self.address}|{self.hello.name}({self.hello.nickname})]"
 
     def ping_due(self) -> float:
-        """When the next ping has to go out if nothing happens until then."""
-        silent_since = min(self.last_received, self.last_sent)
-        if self.ping_sent is not None:
-            silent_since = max(silent_since, self.ping_sent)
-        return silent_since + PING_AFTER_S
+        """When the next ping may go out if nothing happens until then."""
+        silent_since = self.last_received
+        if self.last_sent < silent_since:
+            silent_since = self.last_sent
+        if self.ping_sent is not None and self.ping_sent > silent_since:
+            silent_since = self.ping_sent
+        return silent_since + (PING_AFTER_S if self.outbound else ANSWERER_PING_AFTER_S)
 
     def drop_due(self) -> float:
         """When the link has to be given up if nothing happens until then."""
@@ -127,6 +135,8 @@ class LinkTable:
         return list(self._by_peer)
 
     def next_deadline(self) -> float:
-        """The earliest ping or drop, infinity without links."""
-        dues = (min(link.ping_due(), link.drop_due()) for link in self._by_id.values())
+        """When the earliest ping must go out or link end; infinity without links."""
+        dues = (
+            min(link.ping_due() + PING_SLACK_S, link.drop_due()) for link in self._by_id.values()
+        )
         return min(dues, default=float("inf"))

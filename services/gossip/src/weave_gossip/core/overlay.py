@@ -135,11 +135,9 @@ class Overlay:
 
     def alternatives(self) -> tuple[str, ...]:
         """Addresses of random reachable peers, for one that is refused."""
-        peers = self._reachable_others()
-        chosen = self._rng.sample(peers, min(MAX_ALTERNATIVES, len(peers)))
-        return tuple(
-            self._directory.addresses(peer)[0] for peer in chosen if self._directory.addresses(peer)
-        )
+        chosen = [peer for peer in self._sample(MAX_ALTERNATIVES + 1) if peer != self._own_name]
+        known = (self._directory.addresses(peer) for peer in chosen[:MAX_ALTERNATIVES])
+        return tuple(addresses[0] for addresses in known if addresses)
 
     # Letting go
 
@@ -214,14 +212,11 @@ class Overlay:
         """Reachable peers without a link; targets and hints while there are too few of those."""
         found: list[Target] = []
         if self._options.discovery:
-            peers = self._reachable_others()
-            self._rng.shuffle(peers)
-            for peer in peers:
+            # Among them may be ourselves and those we have a link to.
+            for peer in self._sample(MAX_CANDIDATES + len(self._links) + 1):
                 target = self._address_to_dial(peer, now, give_way=False)
                 if target is not None:
                     found.append(target)
-                    if len(found) >= MAX_CANDIDATES:
-                        break
         if len(found) < DEGREE:
             others = [*self._dialler.hints, *self._dialler.direct]
             self._rng.shuffle(others)
@@ -276,8 +271,10 @@ class Overlay:
                 return link
         return None
 
-    def _reachable_others(self) -> list[PeerName]:
-        return [peer for peer in self._topology.reachable() if peer != self._own_name]
+    def _sample(self, count: int) -> list[PeerName]:
+        """Random peers that are reachable, ourselves included."""
+        peers = list(self._topology.reachable())
+        return self._rng.sample(peers, min(count, len(peers)))
 
     def _address_to_dial(
         self, peer: PeerName, now: float, *, give_way: bool = True

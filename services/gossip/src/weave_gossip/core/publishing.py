@@ -99,8 +99,12 @@ class Publisher:
         else:
             self._links_changed(MORE_LINKS_AMONG_MANY_DELAY_S)
 
-    def link_removed(self) -> None:
-        self._links_changed(LINKS_DELAY_S)
+    def link_removed(self, *, peer_is_alive: bool) -> None:
+        """`peer_is_alive`: both sides agreed to end the link, so nobody's path depends on it."""
+        if peer_is_alive and len(self._knowledge.directory.names()) > MANY_PEERS:
+            self._links_changed(MORE_LINKS_AMONG_MANY_DELAY_S)
+        else:
+            self._links_changed(LINKS_DELAY_S)
 
     def notice(self, document: Document) -> None:
         """Draws the conclusions for ourselves from a document that was news."""

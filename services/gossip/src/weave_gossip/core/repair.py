@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from weave_gossip.core.documents import DocumentId, DocumentVersion
+from weave_gossip.core.documents import MAX_BUCKETS, DocumentId, DocumentVersion
 from weave_gossip.core.effects import LinkId
 from weave_gossip.core.errors import InvalidMessage
 from weave_gossip.core.fetching import Fetching
 from weave_gossip.core.links import LinkState
 from weave_gossip.core.messages import Digest, Message
-from weave_gossip.core.replica import MAX_BUCKETS, Replica
+from weave_gossip.core.replica import Replica
 from weave_gossip.core.sizes import MAX_BATCH_BYTES, id_bytes
 from weave_gossip.core.spreading import Spreading
 

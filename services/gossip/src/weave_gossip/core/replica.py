@@ -13,21 +13,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum, auto
 
 from weave_gossip.core.documents import (
+    MAX_BUCKETS,
     TOPIC_REMOVED,
     Document,
     DocumentId,
     DocumentVersion,
-    hash_id,
 )
 from weave_model.peer import PeerName
 
 # A peer writes some ten documents; the limit keeps one that went wild from filling all others'
 # memory.
 MAX_DOCUMENTS_PER_WRITER = 64
-# Buckets are kept at this resolution and folded to coarser ones. At 10,000 documents a bucket of
-# ten is the smallest worth telling apart.
-MAX_BUCKETS = 1024
-_LEAF_SHIFT = 64 - 10
 
 
 class Merged(Enum):
@@ -50,6 +46,8 @@ class Replica:
     def __init__(self) -> None:
         self.state_digest = 0
         self._documents: dict[DocumentId, Document] = {}
+        # The document of an id, or None.
+        self.get = self._documents.get
         self._by_writer: dict[PeerName, set[DocumentId]] = {}
         self._leaf_digests = [0] * MAX_BUCKETS
         # Dictionaries rather than sets: their order is that of arrival, so that runs repeat
@@ -62,9 +60,6 @@ class Replica:
 
     def __iter__(self) -> Iterator[Document]:
         return iter(self._documents.values())
-
-    def get(self, document_id: DocumentId) -> Document | None:
-        return self._documents.get(document_id)
 
     def of_writer(self, writer: PeerName) -> list[Document]:
         """Documents of one writer, withdrawn ones included, sorted by id."""
@@ -163,7 +158,7 @@ class Replica:
 
     def _put(self, document: Document, held: Document | None) -> None:
         document_id = document.id
-        leaf = hash_id(document_id) >> _LEAF_SHIFT
+        leaf = document.leaf
         change = document.fingerprint
         if held is None:
             self._by_writer.setdefault(document_id.writer, set()).add(document_id)
@@ -179,7 +174,7 @@ class Replica:
 
     def _drop(self, document: Document) -> bool:
         document_id = document.id
-        leaf = hash_id(document_id) >> _LEAF_SHIFT
+        leaf = document.leaf
         del self._documents[document_id]
         self.state_digest ^= document.fingerprint
         self._leaf_digests[leaf] ^= document.fingerprint

@@ -28,9 +28,12 @@ PUSH_INTERVAL_S = 0.05
 # needless.
 ANNOUNCE_DELAY_S = 0.15
 ANSWERING_DELAY_S = 0.3
-# Announcements of one document by one peer: other links are left to other documents, and everybody
-# hears of it several times all the same.
+# In a flood one peer announces a document on so many links only: others are left to other
+# documents, and everybody hears of it several times all the same. In calm it does so on all, so
+# that a peer whose place in the tree has just died hears for certain.
 ANNOUNCED_LINKS = 6
+# This many announcements waiting for a link are a flood.
+FLOOD = 8
 # What one link may be given at a time before others and pings have their turn.
 MAX_BURST_BYTES = 512 * 1024
 NEVER = float("inf")
@@ -51,23 +54,25 @@ class Spreading:
 
     def spread(self, document: Document, hops: int, origin: LinkState | None, now: float) -> None:
         """Passes on a document that is new here, to all links but the one it came from."""
+        document_id = document.id
         lazy = []
         for link in self._links:
-            if link is origin:
-                continue
-            if link.is_eager:
-                link.push[document.id] = hops
-                self._schedule_push(now)
-            else:
+            if not link.is_eager:
                 lazy.append(link)
-        if len(lazy) > ANNOUNCED_LINKS:
+            elif link is not origin:
+                link.push[document_id] = hops
+        # Nothing happens then if nothing waits.
+        self._schedule_push(now)
+        if origin is not None and not origin.is_eager:
+            lazy.remove(origin)
+        if len(lazy) > ANNOUNCED_LINKS and len(lazy[0].announce) >= FLOOD:
             first = document.fingerprint % len(lazy)
             lazy = (lazy + lazy)[first : first + ANNOUNCED_LINKS]
         for link in lazy:
             if not link.announce:
                 delay_s = ANNOUNCE_DELAY_S if link.outbound else ANSWERING_DELAY_S
                 self._schedule_announcement(link, now + delay_s)
-            link.announce[document.id] = None
+            link.announce[document_id] = None
 
     def reply(self, link: LinkState, ids: Iterable[DocumentId], now: float) -> None:
         """Answers a Want, and makes the link eager: it reached whom the tree did not."""
@@ -156,6 +161,8 @@ class Spreading:
         self, link: LinkState, waiting: dict[DocumentId, int], budget: int, *, reply: bool
     ) -> int:
         """Sends what waits, as far as the budget of bytes goes; returns what is left of it."""
+        if not waiting:
+            return budget
         taken: list[Document] = []
         hops = 0
         for document_id, document_hops in list(waiting.items()):
@@ -167,8 +174,11 @@ class Spreading:
                 taken.append(document)
                 hops = max(hops, document_hops)
                 budget -= document_bytes(document)
-        for batch in batches(taken, document_bytes):
-            self._send(link, Documents(batch, hops, reply))
+        if len(taken) == 1:
+            self._send(link, Documents((taken[0],), hops, reply))
+        else:
+            for batch in batches(taken, document_bytes):
+                self._send(link, Documents(batch, hops, reply))
         return budget
 
     def _flush_announcements(self, link: LinkState) -> None:

@@ -42,16 +42,21 @@ class Topology:
         """Replaces the links that `peer` says it holds."""
         now = tuple(listed)
         before = self._listed.get(peer, ())
+        if now == before:
+            return
         if now:
             self._listed[peer] = now
         else:
-            self._listed.pop(peer, None)
+            del self._listed[peer]
         neighbours = self._neighbours.get(peer, _NO_NEIGHBOURS)
-        for other in before:
-            if other not in now and other in neighbours:
-                self._unlink(peer, other)
+        if neighbours and before:
+            kept = set(now)
+            for other in before:
+                if other not in kept and other in neighbours:
+                    self._unlink(peer, other)
+        listed_by = self._listed.get
         for other in now:
-            if other not in neighbours and other != peer and peer in self._listed.get(other, ()):
+            if other not in neighbours and other != peer and peer in listed_by(other, ()):
                 self._link(peer, other)
 
     def settle(self) -> None:
@@ -119,8 +124,12 @@ class Topology:
     # The tree
 
     def _link(self, one: PeerName, other: PeerName) -> None:
-        self._neighbours.setdefault(one, {})[other] = None
-        self._neighbours.setdefault(other, {})[one] = None
+        for here, there in ((one, other), (other, one)):
+            neighbours = self._neighbours.get(here)
+            if neighbours is None:
+                self._neighbours[here] = {there: None}
+            else:
+                neighbours[there] = None
         self._next_hops = None
         parents = self._parents
         if one in parents and other not in parents:
