@@ -156,7 +156,7 @@ async def test_outage_is_told_once_and_its_end_too(caplog: pytest.LogCaptureFixt
     await states_of(script, 2)
 
     assert [record.message for record in caplog.records] == ["watch lost", "watch resumed"]
-    assert vars(caplog.records[0])["reason"] == "UNAVAILABLE: gone"
+    assert vars(caplog.records[0])["reason"] == "gone"
 
 
 async def test_event_of_a_newer_producer_is_passed_over() -> None:

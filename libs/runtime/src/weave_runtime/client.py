@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import grpc
 
 from weave_runtime import telemetry
+from weave_runtime.status import reason_of
 from weave_runtime.watch import Event, Removed, SnapshotStart, Synced, Upsert
 
 K = TypeVar("K")
@@ -169,7 +170,7 @@ class _Link:
                 if event is not None:
                     yield event
         except grpc.aio.AioRpcError as error:
-            reason = f"{error.code().name}: {error.details()}"
+            reason = reason_of(error)
         finally:
             stream.cancel()
         if not self._is_lost:
