@@ -47,10 +47,12 @@ def measure(lab: Lab, samples: int, rounds: int, work_dir: Path) -> list[Row]:
         tell(f"{attach.CROWD} pods")
         rows += attach.crowded(ours, samples)
         rows += throughput_rows(lab, other, rounds)
+    # The other node: this one still has the addresses of hundreds of pods in quarantine.
     tell(f"{processes.IDLE_PODS} idle pods for {processes.IDLE_S} s")
-    for number in range(len(node.pods()), processes.IDLE_PODS):
-        node.add_pod(f"idle{number}")
-    rows += processes.idle(node)
+    for place in lab.nodes():
+        for number in range(len(place.pods()), processes.IDLE_PODS):
+            place.add_pod(f"idle{number}")
+    rows += processes.idle(lab.node("n2"))
     tell("memory and cold start")
     # Pages that the other node's services share would count by half only.
     lab.node("n2").kill()

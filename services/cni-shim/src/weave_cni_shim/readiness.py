@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from weave_cni_shim.install import Conflist
 from weave_model.errors import DomainError
 
-# People wait for a node to become ready, not for it to be seen that it no longer is.
-PERIOD_READY_S = 1.0
+# People wait for a node to become ready, not for it to be seen that it no longer is; a kubelet
+# looks every 5 s. Each judgement costs three processes a millisecond.
+PERIOD_READY_S = 2.0
 PERIOD_NOT_READY_S = 0.25
 # Without a conflist a kubelet declares the node not ready, and every pod on it leaves its Services,
 # though their packets still pass. A service that restarts takes less than this.
