@@ -44,6 +44,15 @@ async def test_a_peer_that_does_not_answer_is_published(
         assert status.paths[0].last_error == "no answer through the tunnel"
 
 
+async def test_the_router_is_scraped(node: Netns, root: Path, facts: Facts) -> None:
+    async with running(node, root, facts):
+        request = "printf 'GET /metrics HTTP/1.1\\r\\n\\r\\n' >&3"
+        page = node.run("bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/6784; {request}; cat <&3")
+
+    assert page.startswith("HTTP/1.1 200")
+    assert "weave_connections{" in page
+
+
 async def test_a_document_that_cannot_be_read_is_set_aside(
     node: Netns, root: Path, facts: Facts
 ) -> None:

@@ -31,6 +31,8 @@ from weave_runtime.server import Server
 from weave_runtime.store import open_store
 
 if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
+
     from weave.gossip.v1.gossip_pb2_grpc import GossipAsyncStub
 
 log = logging.getLogger(__name__)
@@ -56,7 +58,9 @@ async def main(config: Config, supervisor: Supervisor) -> None:
             (config.metrics_addr, "--metrics-addr"),
         ):
             if address:
-                http = HttpServer(address, ready=router.not_ready, option=option)
+                http = HttpServer(
+                    address, ready=router.not_ready, metrics=lambda: _metrics(router), option=option
+                )
                 await stack.enter_async_context(http)
         ipam_channel = connect(config.run_dir / "ipam" / "api.sock")
         gossip_channel = connect(config.run_dir / "gossip" / "api.sock")
@@ -86,6 +90,12 @@ def _open_kernel(config: Config) -> Kernel:
             f"cannot reach the kernel's network: {error}; the router needs CAP_NET_ADMIN and "
             "libnftables (Debian package libnftables1)"
         ) from error
+
+
+def _metrics(router: Router) -> Collector:
+    from weave_router.metrics import RouterCollector
+
+    return RouterCollector(router)
 
 
 def _open_echo(config: Config) -> EchoSocket | None:

@@ -37,6 +37,8 @@ class Node:
     # What the routers of other nodes say of themselves and of their tunnels.
     endpoints: Mapping[PeerName, Endpoint] = field(default_factory=dict)
     reaches: Mapping[PeerName, Reach] = field(default_factory=dict)
+    # How often a path was replaced by another.
+    path_changes: int = 0
     # What this node's probes say.
     verdicts: Mapping[PeerName, Verdict] = field(default_factory=dict)
     exposed: bool = True

@@ -145,7 +145,7 @@ class PathFinder:
         node.verdicts = verdicts
         chosen = path_choice.choose(node.name, verdicts, node.reaches, node.present, node.paths)
         if chosen != node.paths:
-            _log_paths(node.paths, chosen)
+            node.path_changes += _log_paths(node.paths, chosen)
             node.paths = chosen
             self._on_chosen()
 
@@ -159,7 +159,8 @@ def _log_mtus(before: Mapping[PeerName, Verdict], after: Mapping[PeerName, Verdi
             log.warning("->[%s]: not even the smallest MTU of the overlay passes", peer)
 
 
-def _log_paths(before: Mapping[PeerName, Path], after: Mapping[PeerName, Path]) -> None:
+def _log_paths(before: Mapping[PeerName, Path], after: Mapping[PeerName, Path]) -> int:
+    """Says what has changed; returns how much has."""
     changes = {
         peer: path_choice.describe(path)
         for peer, path in after.items()
@@ -168,6 +169,7 @@ def _log_paths(before: Mapping[PeerName, Path], after: Mapping[PeerName, Path]) 
     if len(changes) <= _MAX_LINES:
         for peer, words in changes.items():
             log.info("->[%s]: using %s", peer, words)
-        return
-    for words, count in Counter(changes.values()).most_common(_MAX_LINES):
-        log.info("->[%d peers]: using %s", count, words)
+    else:
+        for words, count in Counter(changes.values()).most_common(_MAX_LINES):
+            log.info("->[%d peers]: using %s", count, words)
+    return len(changes)
