@@ -10,12 +10,15 @@ from tests.sim_ipam.mesh import Links
 from tests.sim_ipam.peer import Speed
 from tests.sim_ipam.world import World, peer_name
 from weave_ipam.core.documents import AcceptorState, Ballot
+from weave_ipam.core.initial import Initial
 from weave_ipam.core.options import Consensus
-from weave_ipam.core.paxos import Election
+from weave_ipam.core.paxos import GATHER_S, Election
+from weave_model.prefix import Prefix
 from weave_model.ring import Genesis
 
 pytestmark = pytest.mark.sim
 
+UNIVERSE = Prefix.parse("10.0.0.0/24")
 A, B, C = (peer_name(number) for number in (1, 2, 3))
 # Trials of each size with each seed; the fixed seeds make 5 times this many.
 TRIALS = 4
@@ -113,7 +116,7 @@ def test_a_proposer_takes_over_the_value_that_may_have_been_chosen() -> None:
 
     election.observe(B, AcceptorState(mine), 11.0)
 
-    assert election.think([A, B])
+    assert election.think([A, B], 11.0)
     assert election.state.accepted_value == Genesis((A, B))
 
 
@@ -137,3 +140,60 @@ def test_an_abandoned_proposal_is_overtaken_after_some_patience() -> None:
     assert election.propose_if_due(election.deadline)
 
     assert election.state.promised == Ballot(8, A)
+
+
+def test_all_who_are_there_share_from_the_start(sim_seed: int) -> None:
+    """A quorum of two of three was faster than the third, which began with an eighth or nothing."""
+    for number in range(TRIALS):
+        world = World("10.0.0.0/24", seed=sim_seed * TRIALS + number, links=Links(delay_s=0.05))
+        for voter in (1, 2, 3):
+            world.add(voter, Consensus(3))
+        world.prime(1)
+        world.run(5.0)
+
+        assert world.owners(2) == {"10.0.0.0/25": 1, "10.0.0.128/26": 2, "10.0.0.192/26": 3}
+
+
+def test_a_quorum_does_not_wait_long_for_the_others() -> None:
+    world = World()
+    for voter in (1, 2):
+        world.add(voter, Consensus(3))
+    world.prime(1)
+
+    assert world.settle(lambda: bool(world.owners(1) and world.owners(2)), 2 * GATHER_S)
+
+
+def test_voters_of_another_range_are_no_voters() -> None:
+    """And both sides say so: the third would have made a majority for each of the others."""
+    world = World("10.0.0.0/24")
+    world.add(1, Consensus(3))
+    world.add(2, Consensus(3), "10.99.0.0/24")
+    for number in (1, 2):
+        world.prime(number)
+    world.run(60.0)
+
+    assert not geneses(world)
+    for number, other, received, ours in (
+        (1, 2, "10.99.0.0/24", "10.0.0.0/24"),
+        (2, 1, "10.0.0.0/24", "10.99.0.0/24"),
+    ):
+        allocator = world.peers[number].allocator
+        assert allocator is not None
+        (status,) = allocator.status().families
+        assert status.status == "awaiting consensus (quorum: 2, known: 1)"
+        assert status.troubles == (
+            (
+                f"{peer_name(other)}(node-{other}): Incompatible IP allocation ranges"
+                f" (received: {received}, ours: {ours})"
+            ),
+        )
+
+
+def test_a_voter_that_does_not_say_its_range_counts() -> None:
+    """It is of an older version."""
+    initial = Initial(UNIVERSE, A, Consensus(2), AcceptorState(), random.Random(1), [])
+
+    assert not initial.receive(B, AcceptorState(Ballot(1, B)))
+    initial.step(0.0, [B])
+
+    assert initial.status() == "awaiting consensus (quorum: 2, known: 2)"

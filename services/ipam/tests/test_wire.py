@@ -1,6 +1,7 @@
 """Documents and messages keep their meaning on the wire; bytes without meaning do no harm."""
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -116,3 +117,14 @@ def test_a_reason_is_cut() -> None:
 
     assert isinstance(decoded, SpaceDenied)
     assert len(decoded.reason) == wire.MAX_REASON
+
+
+def test_a_vote_says_for_which_range_it_is() -> None:
+    """It is no part of the vote, so equality does not see it. Older voters do not say it."""
+    state = AcceptorState(Ballot(1, PeerName(b"\x02" * 6)))
+    universe = Prefix.parse("fd00::/64")
+
+    said = wire.decode_acceptor(wire.encode_acceptor(replace(state, universe=universe)))
+
+    assert said.universe == universe
+    assert wire.decode_acceptor(wire.encode_acceptor(state)).universe is None

@@ -103,6 +103,8 @@ def encode_acceptor(state: AcceptorState) -> bytes:
     if state.accepted and state.accepted_value:
         message.accepted.CopyFrom(_ballot_to(state.accepted))
         message.accepted_value.seeds.extend(state.accepted_value.seeds)
+    if state.universe:
+        message.universe.CopyFrom(prefix_to_proto(state.universe))
     return message.SerializeToString(deterministic=True)
 
 
@@ -118,6 +120,7 @@ def decode_acceptor(payload: bytes) -> AcceptorState:
         accepted_value=(
             _genesis_from(message.accepted_value) if message.HasField("accepted_value") else None
         ),
+        universe=prefix_from_proto(message.universe) if message.HasField("universe") else None,
     )
 
 

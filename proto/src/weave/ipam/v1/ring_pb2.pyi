@@ -170,22 +170,30 @@ class PaxosState(_message.Message):
     PROMISED_FIELD_NUMBER: _builtins.int
     ACCEPTED_FIELD_NUMBER: _builtins.int
     ACCEPTED_VALUE_FIELD_NUMBER: _builtins.int
+    UNIVERSE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def promised(self) -> Global___Ballot: ...
     @_builtins.property
     def accepted(self) -> Global___Ballot: ...
     @_builtins.property
     def accepted_value(self) -> Global___Genesis: ...
+    @_builtins.property
+    def universe(self) -> _types_pb2.Prefix:
+        """The range whose first ring is voted on: voters of different ranges are no electorate. Absent
+        from voters of before this field, which count as ours.
+        """
+
     def __init__(
         self,
         *,
         promised: Global___Ballot | None = ...,
         accepted: Global___Ballot | None = ...,
         accepted_value: Global___Genesis | None = ...,
+        universe: _types_pb2.Prefix | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "accepted_value", b"accepted_value", "promised", b"promised"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "accepted_value", b"accepted_value", "promised", b"promised", "universe", b"universe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "accepted_value", b"accepted_value", "promised", b"promised"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "accepted_value", b"accepted_value", "promised", b"promised", "universe", b"universe"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -77,7 +77,9 @@ class Allocator:
         for family_options in options.families:
             family = family_options.family
             acceptor = fit.acceptors.get(family, AcceptorState())
-            initial = Initial(family, options.name, options.init, acceptor, rng, self._effects)
+            initial = Initial(
+                family_options.universe, options.name, options.init, acceptor, rng, self._effects
+            )
             own = fit.documents.get(family)
             self._pools[family] = Pool(
                 family_options, own, initial, self._peers, rng, self._effects
@@ -120,10 +122,8 @@ class Allocator:
         if topic == TOPIC_SPACE and isinstance(value, SpaceAdvice):
             pool.advise(writer, value.free)
         elif topic == TOPIC_PAXOS and isinstance(value, AcceptorState):
-            fault = acceptor_fault(value)
-            if fault is None:
-                pool.ring.initial.receive(writer, value)
-        if fault is not None:
+            fault = acceptor_fault(value) or pool.ring.vote_received(writer, value)
+        if fault:
             self._effects.append(Quarantine(topic, writer, key, version, fault))
 
     def document_removed(self, topic: str, writer: PeerName, key: str, now: float) -> None:
@@ -135,6 +135,8 @@ class Allocator:
             return
         if topic == TOPIC_SPACE:
             pool.forget_advice(writer)
+        elif topic == TOPIC_PAXOS:
+            pool.ring.initial.forget(writer)
         elif topic == TOPIC_RING:
             pool.ring.remove(writer)
             if writer == self._peers.me:

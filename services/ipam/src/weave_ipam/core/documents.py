@@ -5,7 +5,7 @@ The shell reads and writes the protobuf form; what it cannot read it hands in as
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from weave_model.peer import PeerName
 from weave_model.prefix import Family, Prefix
@@ -32,11 +32,15 @@ class Ballot:
 
 @dataclass(frozen=True, slots=True)
 class AcceptorState:
-    """One voter's side of the election: `accepted_value` is set exactly when `accepted` is."""
+    """One voter's side of the election: `accepted_value` is set exactly when `accepted` is.
+
+    `universe` is what the election is about, where the voter says it; no part of the vote.
+    """
 
     promised: Ballot | None = None
     accepted: Ballot | None = None
     accepted_value: Genesis | None = None
+    universe: Prefix | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

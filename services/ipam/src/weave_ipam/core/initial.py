@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
+from dataclasses import replace
 
 from weave_ipam.core.documents import TOPIC_PAXOS, AcceptorState, family_key
 from weave_ipam.core.effects import Effect, Persist, ProposeGenesis, Publish
@@ -12,8 +13,9 @@ from weave_ipam.core.genesis import MAX_SEEDS
 from weave_ipam.core.options import Agreed, Consensus, InitMode, Observer, Seeded
 from weave_ipam.core.paxos import Election
 from weave_ipam.core.records import AcceptorRecord
+from weave_ipam.core.view import incompatible
 from weave_model.peer import PeerName
-from weave_model.prefix import Family
+from weave_model.prefix import Prefix
 from weave_model.ring import Genesis
 
 # How often an outside authority is asked again that has not answered.
@@ -25,7 +27,7 @@ class Initial:
 
     def __init__(
         self,
-        family: Family,
+        universe: Prefix,
         me: PeerName,
         mode: InitMode,
         acceptor: AcceptorState,
@@ -34,7 +36,10 @@ class Initial:
     ) -> None:
         self.mode = mode
         self.wanted = False
-        self._family = family
+        # Voters of another range.
+        self.rejected: dict[PeerName, str] = {}
+        self._universe = universe
+        self._family = universe.family
         self._me = me
         self._effects = effects
         self._agreed: Genesis | None = None
@@ -82,9 +87,23 @@ class Initial:
             self._agreed = genesis
         return changed
 
-    def receive(self, voter: PeerName, state: AcceptorState) -> None:
-        """A voter's document, our own from an earlier life included."""
+    def receive(self, voter: PeerName, state: AcceptorState) -> str:
+        """A voter's document, our own from an earlier life included. Gives why it is none, if so.
+
+        One of another range counts for nothing: two majorities could found two rings together.
+        """
+        if state.universe is not None and state.universe != self._universe:
+            if voter == self._me:
+                return ""
+            self.rejected[voter] = incompatible(state.universe, self._universe)
+            return self.rejected[voter]
+        self.rejected.pop(voter, None)
         self._ballots[voter] = state
+        return ""
+
+    def forget(self, voter: PeerName) -> None:
+        """The voter has departed; its vote stands."""
+        self.rejected.pop(voter, None)
 
     def step(self, now: float, reachable: Collection[PeerName]) -> bool:
         """Works towards a first ring; only while there is none and all documents are known.
@@ -122,7 +141,7 @@ class Initial:
         if self.wanted:
             election.want(reachable, now)
             election.propose_if_due(now)
-        election.think(reachable)
+        election.think(reachable, now)
         if election.state != before:
             self._effects.append(Persist((AcceptorRecord(self._family, election.state),)))
             self._publish()
@@ -130,4 +149,5 @@ class Initial:
 
     def _publish(self) -> None:
         assert self._election is not None
-        self._effects.append(Publish(TOPIC_PAXOS, family_key(self._family), self._election.state))
+        state = replace(self._election.state, universe=self._universe)
+        self._effects.append(Publish(TOPIC_PAXOS, family_key(self._family), state))

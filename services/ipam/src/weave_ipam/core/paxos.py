@@ -30,6 +30,9 @@ MAX_TURNS = 20
 # How long a foreign proposal may take before it counts as abandoned.
 PATIENCE_S = 1.0
 MAX_PATIENCE_S = 30.0
+# How long a proposal waits for more promises than it needs, so that all who are there have a share
+# from the start; well below the patience of the others.
+GATHER_S = 0.5
 
 
 class Election:
@@ -39,11 +42,13 @@ class Election:
     def __init__(self, me: PeerName, peers: int, state: AcceptorState, rng: random.Random) -> None:
         self.state = state
         self._me = me
+        self._expected = peers
         self._majority = peers // 2 + 1
         self._rng = rng
         self._others: dict[PeerName, AcceptorState] = {}
         self._attempts = 0
         self._propose_at: float | None = None
+        self._gather_until: float | None = None
 
     @property
     def known(self) -> int:
@@ -57,8 +62,9 @@ class Election:
 
     @property
     def deadline(self) -> float | None:
-        """When `propose_if_due` has something to do."""
-        return self._propose_at
+        """When `propose_if_due` or `think` has something to do."""
+        moments = [when for when in (self._propose_at, self._gather_until) if when is not None]
+        return min(moments, default=None)
 
     def observe(self, voter: PeerName, state: AcceptorState, now: float) -> bool:
         """Takes another voter's document, votes on what it proposes. Says if our state changed."""
@@ -95,14 +101,17 @@ class Election:
         rounds = [state.promised.round for state in self._others.values() if state.promised]
         if promised is not None:
             rounds.append(promised.round)
+        self._gather_until = now + GATHER_S
         return self._promise(Ballot(max(rounds, default=0) + 1, self._me))
 
-    def think(self, reachable: Iterable[PeerName]) -> bool:
+    def think(self, reachable: Iterable[PeerName], now: float) -> bool:
         """Puts a value to the vote once a quorum has promised. Says if our state changed.
 
         The value: what the promisers accepted last, else the names of the promisers and of all
-        other known voters that are reachable.
+        other known voters that are reachable. All voters expected get a moment to show themselves.
         """
+        if self._gather_until is not None and now >= self._gather_until:
+            self._gather_until = None
         ballot = self.state.promised
         if ballot is None or ballot.proposer != self._me or self.state.accepted == ballot:
             return False
@@ -111,6 +120,9 @@ class Election:
         }
         if len(promisers) < self.quorum:
             return False
+        if self._gather_until is not None and self.known < self._expected:
+            return False
+        self._gather_until = None
         accepted = [
             (state.accepted, state.accepted_value)
             for state in promisers.values()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from weave_ipam.core.documents import (
     TOPIC_RING,
+    AcceptorState,
     DocumentVersion,
     Unreadable,
     family_key,
@@ -90,6 +91,14 @@ class Ring:
             self._replicas.put_own(value)
             self._effects.append(Persist((DocumentRecord(value),)))
             self._note(Severity.WARNING, "Our own ring document was taken back from other peers")
+
+    def vote_received(self, voter: PeerName, state: AcceptorState) -> str:
+        """A voter's document is new or newer. Gives why it does not count, if so."""
+        before = self.initial.rejected.get(voter)
+        fault = self.initial.receive(voter, state)
+        if fault and fault != before:
+            self._note(Severity.WARNING, f"{self._peers.label(voter)}: {fault}")
+        return fault
 
     def remove(self, writer: PeerName) -> None:
         """A document was removed from gossip; ours is written again."""

@@ -58,7 +58,8 @@ def _family(pool: Pool, peers: Peers, desk: Desk, obstacle: str | None) -> Famil
 
 
 def _troubles(pool: Pool, peers: Peers) -> tuple[str, ...]:
-    found = [f"{peers.label(writer)}: {reason}" for writer, reason in pool.ring.rejected.items()]
+    rejected = pool.ring.initial.rejected | pool.ring.rejected
+    found = [f"{peers.label(writer)}: {reason}" for writer, reason in rejected.items()]
     if pool.ring.view is not None:
         given = pool.ring.initial.contradicts(pool.ring.view.genesis)
         if given is not None:

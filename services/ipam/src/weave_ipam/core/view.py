@@ -180,12 +180,15 @@ def _sweep(claims: list[tuple[int, int, int, PeerName, Title]], bits: int) -> li
     return segments
 
 
+def incompatible(received: Prefix, ours: Prefix) -> str:
+    """Weave Net's words for a peer with another range."""
+    return f"Incompatible IP allocation ranges (received: {received}, ours: {ours})"
+
+
 def document_fault(universe: Prefix, document: RingDocument) -> str | None:
     """Why a document cannot be part of this ring; None when it can."""
     if document.universe != universe:
-        return (
-            f"Incompatible IP allocation ranges (received: {document.universe}, ours: {universe})"
-        )
+        return incompatible(document.universe, universe)
     claims = len(document.blocks) + len(document.grants)
     if claims > MAX_CLAIMS:
         return f"{claims} blocks and grants are more than {MAX_CLAIMS}"
