@@ -92,6 +92,20 @@ def test_a_stopped_pod_gives_its_address_back(n1: Cri) -> None:
     assert pod.node.exec(["ip", "route", "show", pod.address]).stdout == ""
 
 
+def test_a_container_is_attached_by_its_id(n1: Cri, n2: Cri) -> None:
+    pod, witness = n1.run("legged"), n2.run("witness")
+
+    attached = pod.node.exec(["weave", "attach", pod.id[:12]])
+    address = attached.stdout.strip().partition("/")[0]
+    reached = witness.reaches(address)
+    detached = pod.node.exec(["weave", "detach", pod.id[:12]])
+
+    assert attached.returncode == 0, attached.stderr
+    assert address != pod.address
+    assert reached
+    assert detached.stdout == attached.stdout
+
+
 def test_a_sandbox_that_dies_is_replaced(n1: Cri, n2: Cri) -> None:
     dead, witness = n1.run("mortal"), n2.run("witness")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from weave_cli import commands, status
+from weave_cli import attaching, commands, status
 from weave_cli.node import Failure, Node
 from weave_cli.report import report
 
@@ -133,6 +133,29 @@ def _add_actions(verbs: Any) -> None:
         "hand this node's addresses over and remove its data path",
     )
     reset.add_argument("--force", action="store_true", help="also when the cluster is out of reach")
+    attach = _verb(
+        verbs,
+        "attach",
+        lambda n, a: (attaching.attach(n, a.words, a.interface), 0),
+        "give a running container or network namespace an interface",
+    )
+    attach.add_argument(
+        "words",
+        nargs="+",
+        metavar="[ADDRESS...] CONTAINER",
+        help="wanted addresses; then a container id, a process, a path or name of a namespace",
+    )
+    detach = _verb(
+        verbs,
+        "detach",
+        lambda n, a: (attaching.detach(n, a.target, a.interface), 0),
+        "take such an interface away",
+    )
+    detach.add_argument("target", metavar="CONTAINER")
+    for parser in (attach, detach):
+        parser.add_argument(
+            "--interface", default=attaching.INTERFACE, metavar="NAME", help="its name inside"
+        )
     _verb(verbs, "expose", lambda n, _: (commands.expose(n), 0), "give the host access to pods")
     _verb(verbs, "hide", lambda n, _: (commands.hide(n), 0), "take the host's access to pods away")
 

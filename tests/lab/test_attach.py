@@ -1,0 +1,107 @@
+"""weave attach and detach: namespaces that no runtime made."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from ipaddress import IPv4Address
+
+import pytest
+
+from weave_lab import Node, Pod
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture
+def namespace(n1: Node) -> Iterator[list[str]]:
+    """The command that leads into a named namespace of n1, which nothing is attached to."""
+    n1.exec(["ip", "netns", "add", "plain"])
+    yield [*n1.enter(), "ip", "netns", "exec", "plain"]
+    n1.exec(["weave", "detach", "plain"])
+    n1.exec(["ip", "netns", "delete", "plain"])
+
+
+@pytest.fixture
+def pod(n2: Node) -> Iterator[Pod]:
+    yield n2.add_pod("peer")
+    n2.delete_pod("peer")
+
+
+def said(node: Node, *argv: str) -> str:
+    done = node.exec(["weave", *argv])
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def reaches(enter: list[str], address: str) -> bool:
+    command = [*enter, "ping", "-n", "-c1", "-W3", address]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_an_attached_namespace_reaches_pods_until_it_is_detached(
+    n1: Node, namespace: list[str], pod: Pod
+) -> None:
+    address = said(n1, "attach", "plain")
+    again = said(n1, "attach", "/var/run/netns/plain")
+    links = json.loads(subprocess.check_output([*namespace, "ip", "-j", "addr", "show", "ethwe"]))
+    reached = reaches(namespace, pod.address)
+    back = pod.exec(["ping", "-n", "-c1", "-W3", address.partition("/")[0]])
+    listed = said(n1, "ps")
+    released = said(n1, "detach", "plain")
+
+    assert again == address
+    assert links[0]["addr_info"][0]["local"] == address.partition("/")[0]
+    assert (reached, back.returncode) == (True, 0)
+    assert address in listed
+    assert released == address
+    assert address not in said(n1, "ps")
+    assert not reaches(namespace, pod.address)
+    assert said(n1, "detach", "plain") == ""
+
+
+def test_a_wanted_address_is_given(n1: Node, namespace: list[str]) -> None:
+    first, _, length = said(n1, "attach", "plain").partition("/")
+    said(n1, "detach", "plain")
+    # Of the same node's space, and far from what other tests have used.
+    wanted = str(IPv4Address(first) + 1000)
+
+    assert said(n1, "attach", wanted, "plain") == f"{wanted}/{length}"
+
+
+def test_a_process_is_attached(n1: Node, namespace: list[str], pod: Pod) -> None:
+    sleeper = subprocess.Popen([*namespace, "sh", "-c", "echo $$; exec sleep 60"], stdout=-1)
+    try:
+        assert sleeper.stdout
+        pid = sleeper.stdout.readline().decode().strip()
+
+        said(n1, "attach", pid)
+        reached = reaches(namespace, pod.address)
+        said(n1, "detach", pid)
+    finally:
+        sleeper.kill()
+        sleeper.communicate()
+
+    assert reached
+
+
+def test_a_pod_gets_a_second_interface_and_keeps_its_default_route(n1: Node, pod: Pod) -> None:
+    own = n1.add_pod("two-legs")
+    try:
+        said(n1, "attach", "two-legs")
+        routes = json.loads(own.exec(["ip", "-j", "route"]).stdout)
+        reached = own.exec(["ping", "-n", "-c1", "-W3", "-I", "ethwe", pod.address])
+        said(n1, "detach", "two-legs")
+    finally:
+        n1.delete_pod("two-legs")
+
+    assert [route["dev"] for route in routes if route["dst"] == "default"] == ["eth0"]
+    assert reached.returncode == 0
+
+
+def test_a_namespace_that_is_not_there_is_named(n1: Node) -> None:
+    done = n1.exec(["weave", "attach", "nowhere"])
+
+    assert done.returncode == 1
+    assert "nowhere is neither a network namespace" in done.stderr
