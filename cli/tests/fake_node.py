@@ -29,7 +29,7 @@ def key(container_id: str, interface: str = "eth0") -> types_pb2.AttachmentKey:
 
 
 def gossip_status() -> gossip_pb2.GetStatusResponse:
-    """Three peers; one link is up, one is being retried for good, one is not."""
+    """Three peers; one link is up, the others failed, are tried again or come up."""
     status = gossip_pb2.GetStatusResponse
     link = status.PeerLinks.Link
     return status(
@@ -49,13 +49,20 @@ def gossip_status() -> gossip_pb2.GetStatusResponse:
                 peer=N2,
                 nickname="n2",
                 rtt_s=0.0012,
+                last_error="nothing received for 8 s",
             ),
             gossip_pb2.Connection(
                 address="10.99.0.3:6783",
                 outbound=True,
-                state=gossip_pb2.CONNECTION_STATE_RETRYING,
+                state=gossip_pb2.CONNECTION_STATE_FAILED,
                 last_error="no answer within 5 s",
                 next_try_unix_s=1709611869,
+            ),
+            gossip_pb2.Connection(
+                address="10.99.0.7:6783",
+                outbound=True,
+                state=gossip_pb2.CONNECTION_STATE_RETRYING,
+                last_error="wrong secret",
             ),
             gossip_pb2.Connection(
                 address="10.99.0.4:6783",
@@ -71,7 +78,7 @@ def gossip_status() -> gossip_pb2.GetStatusResponse:
             gossip_pb2.Connection(
                 address="10.99.0.6:40124",
                 state=gossip_pb2.CONNECTION_STATE_FAILED,
-                last_error="Multiple connections to n6",
+                last_error="wrong secret",
             ),
         ],
         peers=[

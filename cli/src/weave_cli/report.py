@@ -13,7 +13,7 @@ from weave.gossip.v1 import gossip_pb2
 from weave.ipam.v1 import ipam_pb2
 from weave.router.v1 import router_pb2
 from weave_cli import text
-from weave_cli.status import Answers, path_kind, state_name
+from weave_cli.status import LIVE, Answers, path_kind, state_name
 
 Json = dict[str, Any]
 
@@ -96,11 +96,13 @@ def _peer(peer: gossip_pb2.GetStatusResponse.PeerLinks) -> Json:
 def _connection(
     connection: gossip_pb2.Connection, path: router_pb2.GetStatusResponse.Path | None
 ) -> Json:
+    is_live = connection.state in LIVE
+    live = f"{path_kind(path)} {connection.peer}".strip()
     return {
         "Address": connection.address,
         "Outbound": connection.outbound,
         "State": state_name(connection),
-        "Info": connection.last_error or f"{path_kind(path)} {connection.peer}".strip(),
+        "Info": live if is_live or not connection.last_error else connection.last_error,
         "Attrs": {
             "name": path_kind(path),
             "encrypted": connection.encrypted,

@@ -25,7 +25,7 @@ _STATES = {
     gossip_pb2.CONNECTION_STATE_FAILED: "failed",
     gossip_pb2.CONNECTION_STATE_CONNECTING: "connecting",
 }
-_LIVE = (gossip_pb2.CONNECTION_STATE_ESTABLISHED, gossip_pb2.CONNECTION_STATE_PENDING)
+LIVE = (gossip_pb2.CONNECTION_STATE_ESTABLISHED, gossip_pb2.CONNECTION_STATE_PENDING)
 _PATH_KINDS = {
     router_pb2.PATH_KIND_UNSPECIFIED: "?",
     router_pb2.PATH_KIND_NONE: "none",
@@ -232,11 +232,13 @@ def _connection_info(
     connection: gossip_pb2.Connection, path: router_pb2.GetStatusResponse.Path | None
 ) -> str:
     name = text.peer(connection.peer, connection.nickname) if connection.peer else ""
-    if connection.state in _LIVE:
+    if connection.state in LIVE:
         encryption = "encrypted   " if connection.encrypted else ""
         attributes = _path_attributes(path) if path else []
         if connection.rtt_s and not (path and path.rtt_s):
             attributes.append(f"rtt={text.rtt(connection.rtt_s)}")
+        if connection.last_error:
+            attributes.append(f"(last failure: mesh: {connection.last_error})")
         return " ".join([f"{encryption}{path_kind(path):<6} {name}", *attributes])
     if not connection.last_error:
         return name

@@ -6,11 +6,11 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from weave_gossip.core.effects import LinkId
 from weave_gossip.core.messages import Hello, Message, Refusal, RefusalCode
 from weave_gossip.errors import LinkError
+from weave_gossip.failures import Failures
 from weave_gossip.link.dialler import dial
 from weave_gossip.link.framing import PlainStream
 from weave_gossip.link.greeting import Greeting
@@ -19,26 +19,11 @@ from weave_gossip.link.link import EstablishedLink
 from weave_gossip.link.tls import TlsContexts
 from weave_gossip.loop import Driver
 from weave_gossip.target import parse_target
+from weave_model.peer import PeerName
 from weave_runtime.logs import once_per
 
 log = logging.getLogger(__name__)
 log.addFilter(once_per(60))
-
-# Refused peers are shown this long, so that both sides of a refusal can be asked why.
-REFUSED_SHOWN_S = 600.0
-# Somebody connected and left (a port scan, a health check), or both sides dialled at once.
-_UNREMARKABLE = frozenset({RefusalCode.UNSPECIFIED, RefusalCode.DUPLICATE})
-# One per address: bounds what strangers can make us remember and show.
-MAX_REFUSED = 32
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedInbound:
-    """A connection from elsewhere that did not become a link."""
-
-    address: str
-    reason: str
-    at: float
 
 
 class TcpNetwork:
@@ -58,7 +43,8 @@ class TcpNetwork:
         self._links: dict[LinkId, EstablishedLink] = {}
         self._ids = itertools.count(1)
         self._dials: set[asyncio.Task[None]] = set()
-        self._refused: dict[str, RefusedInbound] = {}
+        self._peers: dict[LinkId, PeerName] = {}
+        self.failures = Failures(driver.now)
         self.first_link = asyncio.Event()
 
     # Side
@@ -88,6 +74,7 @@ class TcpNetwork:
         established = self._links.pop(link, None)
         if established is not None:
             established.close(refusal)
+            self._forget(link, refusal)
 
     def dial(self, address: str, epoch: int) -> None:
         """See Network."""
@@ -113,11 +100,6 @@ class TcpNetwork:
             raise
         self._add(agreed, outbound=False, address=address)
 
-    def refused_inbound(self) -> list[RefusedInbound]:
-        """Who was refused lately, oldest first."""
-        oldest = self._driver.now() - REFUSED_SHOWN_S
-        return [refused for refused in self._refused.values() if refused.at >= oldest]
-
     async def shut_down(self) -> None:
         """Tells all peers that we stop, and drops what is under way."""
         for task in self._dials:
@@ -131,6 +113,9 @@ class TcpNetwork:
 
     def link_received(self, link: LinkId, message: Message) -> None:
         """See LinkEvents."""
+        if isinstance(message, Refusal):
+            # The other side's last words; the core closes the link without any.
+            self._forget(link, message)
         self._driver.link_received(link, message)
 
     def link_drained(self, link: LinkId) -> None:
@@ -140,6 +125,7 @@ class TcpNetwork:
     def link_ended(self, link: LinkId, refusal: Refusal) -> None:
         """See LinkEvents."""
         self._links.pop(link, None)
+        self._forget(link, refusal)
         self._driver.link_ended(link, refusal)
 
     async def _dial(self, address: str, epoch: int) -> None:
@@ -167,7 +153,8 @@ class TcpNetwork:
             agreed.protocol,
         )
         self._links[link] = EstablishedLink(link, agreed.stream, self)
-        self._refused.pop(address.rpartition(":")[0], None)
+        self._peers[link] = hello.name
+        self.failures.accepted(address.rpartition(":")[0])
         self.first_link.set()
         self._driver.call(
             lambda mesh, now: mesh.link_established(
@@ -175,15 +162,18 @@ class TcpNetwork:
             )
         )
 
+    def _forget(self, link: LinkId, refusal: Refusal | None) -> None:
+        peer = self._peers.pop(link, None)
+        if peer is not None and refusal is not None:
+            self.failures.lost(peer, refusal)
+
     def _note_refused(self, address: str, error: LinkError) -> None:
         # The source port of each try is another: without it a storm is one line a minute.
         host = address.rpartition(":")[0]
-        line = "<-[%s] connection shutting down due to error: %s"
-        if error.refusal.code in _UNREMARKABLE:
-            log.debug(line, host, error)
-            return
-        log.info(line, host, error)
-        self._refused.pop(host, None)
-        self._refused[host] = RefusedInbound(address, str(error), self._driver.now())
-        if len(self._refused) > MAX_REFUSED:
-            del self._refused[next(iter(self._refused))]
+        is_remarkable = self.failures.refused(host, address, error.refusal, str(error))
+        log.log(
+            logging.INFO if is_remarkable else logging.DEBUG,
+            "<-[%s] connection shutting down due to error: %s",
+            host,
+            error,
+        )

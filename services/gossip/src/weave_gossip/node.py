@@ -136,7 +136,7 @@ async def _serve(
     server = Server(config.socket_path, group=config.socket_group, ready=ready)
     server.add(
         gossip_pb2_grpc.add_GossipServicer_to_server,
-        GossipService(driver, views, settings, network.refused_inbound),
+        GossipService(driver, views, settings, network.failures),
     )
     server.add(
         gossip_pb2_grpc.add_CoordinationServicer_to_server, CoordinationService(coordination)

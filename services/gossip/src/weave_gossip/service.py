@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,9 +12,9 @@ from weave.types.v1 import types_pb2
 from weave_gossip.codec import face
 from weave_gossip.coordination.backend import Coordination
 from weave_gossip.core.errors import InvalidDocument, NoRoute, PeerReachable
+from weave_gossip.failures import Failures
 from weave_gossip.link.greeting import MAX_PROTOCOL, MIN_PROTOCOL
 from weave_gossip.loop import Driver
-from weave_gossip.network import RefusedInbound
 from weave_gossip.settings import Settings
 from weave_gossip.views import Views
 from weave_model.errors import Absent, Conflict, Invalid
@@ -34,12 +34,12 @@ class GossipService(gossip_pb2_grpc.GossipServicer):
         driver: Driver,
         views: Views,
         settings: Settings,
-        refused_inbound: Callable[[], list[RefusedInbound]],
+        failures: Failures,
     ) -> None:
         self._driver = driver
         self._views = views
         self._settings = settings
-        self._refused_inbound = refused_inbound
+        self._failures = failures
 
     async def Publish(
         self, request: gossip_pb2.PublishRequest, context: Context
@@ -164,7 +164,10 @@ class GossipService(gossip_pb2_grpc.GossipServicer):
         offset_s = time.time() - self._driver.now()
         connections = [
             face.connection_to_proto(
-                connection, is_encrypted=settings.is_encrypted, unix_offset_s=offset_s
+                connection,
+                is_encrypted=settings.is_encrypted,
+                unix_offset_s=offset_s,
+                lost="" if connection.peer is None else self._failures.of(connection.peer),
             )
             for connection in self._driver.ask(lambda mesh: mesh.connections())
         ]
@@ -174,7 +177,7 @@ class GossipService(gossip_pb2_grpc.GossipServicer):
                 state=gossip_pb2.CONNECTION_STATE_FAILED,
                 last_error=refused.reason,
             )
-            for refused in self._refused_inbound()
+            for refused in self._failures.refused_inbound()
         ]
         return gossip_pb2.GetStatusResponse(
             version=settings.version,

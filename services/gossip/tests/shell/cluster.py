@@ -153,6 +153,8 @@ class Wire:
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
         self.is_cut = False
+        # What diallers have said, in order.
+        self.recorded = bytearray()
 
     @property
     def address(self) -> str:
@@ -182,13 +184,19 @@ class Wire:
             writer.transport.abort()
             return
         self._writers.append(far_writer)
-        for ends in ((reader, far_writer), (far_reader, writer)):
-            task = asyncio.ensure_future(self._copy(*ends))
+        for source, sink, record in (
+            (reader, far_writer, self.recorded),
+            (far_reader, writer, bytearray()),
+        ):
+            task = asyncio.ensure_future(self._copy(source, sink, record))
             self._tasks.add(task)
 
-    async def _copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _copy(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, record: bytearray
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(1 << 16):
+                record += data
                 if not self.is_cut:
                     sink.write(data)
             if not self.is_cut:

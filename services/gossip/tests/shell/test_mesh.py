@@ -32,6 +32,20 @@ async def start_all(members: list[Node], **options: Any) -> list[str]:
     return [await node.name() for node in members]
 
 
+def waits_after_failure(status: gossip_pb2.GetStatusResponse) -> bool:
+    """An address that was dialled in vain is shown with the time of the next try."""
+    return any(
+        each.outbound
+        and each.state == gossip_pb2.CONNECTION_STATE_FAILED
+        and each.next_try_unix_s > 0
+        for each in status.connections
+    )
+
+
+def is_linked(status: gossip_pb2.GetStatusResponse) -> bool:
+    return [each.state for each in status.connections] == [gossip_pb2.CONNECTION_STATE_ESTABLISHED]
+
+
 async def code_of(call: Any) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
@@ -246,14 +260,42 @@ async def test_secrets_that_differ_are_shown_on_both_sides_and_hurt_nobody_else(
 
     await stranger.start(members[0].address, password=theirs)
 
-    status = await stranger.until(errors)
+    status = await stranger.until(waits_after_failure)
     assert there in errors(status)
-    [outbound] = [each for each in status.connections if each.outbound]
-    assert outbound.state == gossip_pb2.CONNECTION_STATE_RETRYING
-    assert outbound.next_try_unix_s > 0
     assert here in errors(await members[0].until(errors))
     assert len((await members[1].until_connected(2)).peers) == 2
     assert (await members[0].status()).encrypted is True
+
+
+@pytest.mark.parametrize("secret", ["", "a"])
+async def test_a_replayed_conversation_is_refused_and_told_to_both(
+    nodes: Nodes, wires: Any, secret: str
+) -> None:
+    """Whoever recorded a dialler's bytes and sends them again gets no link, and hears why."""
+    one, other = nodes(2)
+    await one.start(no_discovery=True, password=secret)
+    wire = await wires(one)
+    await other.start(wire.address, no_discovery=True, password=secret)
+    for node in (one, other):
+        await node.until(is_linked)
+
+    reader, writer = await asyncio.open_connection("127.0.0.1", one.config.port)
+    writer.write(bytes(wire.recorded))
+    async with asyncio.timeout(PATIENCE_S):
+        answer = await reader.read()
+    writer.close()
+
+    [reason] = [error for error in errors(await one.until(errors)) if error]
+    if secret:
+        # Without the key of the recorded handshake nothing it says can be read.
+        assert reason.startswith("broken TLS: ")
+    else:
+        assert reason == "the hello belongs to another greeting"
+        assert reason.encode() in answer
+    for node in (one, other):
+        status = await node.status()
+        assert gossip_pb2.CONNECTION_STATE_ESTABLISHED in [e.state for e in status.connections]
+        assert status.terminated_connections == 0
 
 
 async def test_a_peer_that_finds_itself_says_so_once_and_stops(
@@ -272,6 +314,32 @@ async def test_a_peer_that_finds_itself_says_so_once_and_stops(
     assert connection.next_try_unix_s < 0
     said = [each for each in caplog.messages if "cannot connect to ourself" in each]
     assert len([each for each in said if each.startswith("->")]) == 1
+
+
+async def test_an_own_address_among_the_targets_is_explained_without_a_dial(nodes: Nodes) -> None:
+    """As in a list of all nodes that everyone is given."""
+    [node] = nodes(1)
+
+    await node.start(node.address)
+
+    [connection] = (await node.until(lambda status: status.connections)).connections
+    assert connection.address == node.address
+    assert connection.state == gossip_pb2.CONNECTION_STATE_FAILED
+    assert connection.last_error == "cannot connect to ourself"
+    assert connection.next_try_unix_s < 0
+
+
+async def test_an_established_link_shows_why_the_one_before_ended(nodes: Nodes) -> None:
+    one, other = nodes(2)
+    await start_all([one, other])
+
+    await other.stop()
+    await other.start(one.address)
+
+    for_one = [each.last_error for each in (await one.until(is_linked)).connections]
+    assert for_one == ["shutting down"]
+    # The one that was away had no link before in this life.
+    assert errors(await other.until(is_linked)) == []
 
 
 async def test_two_peers_of_one_name_are_told_apart(
@@ -544,10 +612,9 @@ async def test_a_name_that_stands_for_nothing_is_named(
     [node] = nodes(1)
     await node.start("nobody.example")
 
-    status = await node.until(errors)
+    status = await node.until(waits_after_failure)
 
     assert errors(status) == ["nobody.example cannot be resolved: name or service not known"]
-    assert status.connections[0].state == gossip_pb2.CONNECTION_STATE_RETRYING
 
 
 async def test_a_peer_that_is_away_is_shown_with_what_the_network_says(nodes: Nodes) -> None:

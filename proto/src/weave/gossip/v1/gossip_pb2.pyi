@@ -31,7 +31,11 @@ class _ConnectionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Conne
     CONNECTION_STATE_PENDING: _ConnectionState.ValueType  # 2
     CONNECTION_STATE_ESTABLISHED: _ConnectionState.ValueType  # 3
     CONNECTION_STATE_RETRYING: _ConnectionState.ValueType  # 4
+    """Failed, and being tried again now."""
     CONNECTION_STATE_FAILED: _ConnectionState.ValueType  # 5
+    """Failed: next_try_unix_s says when it is tried again, if ever. Inbound: refused a while ago; the
+    other side tries again.
+    """
 
 class ConnectionState(_ConnectionState, metaclass=_ConnectionStateEnumTypeWrapper): ...
 
@@ -40,7 +44,11 @@ CONNECTION_STATE_CONNECTING: ConnectionState.ValueType  # 1
 CONNECTION_STATE_PENDING: ConnectionState.ValueType  # 2
 CONNECTION_STATE_ESTABLISHED: ConnectionState.ValueType  # 3
 CONNECTION_STATE_RETRYING: ConnectionState.ValueType  # 4
+"""Failed, and being tried again now."""
 CONNECTION_STATE_FAILED: ConnectionState.ValueType  # 5
+"""Failed: next_try_unix_s says when it is tried again, if ever. Inbound: refused a while ago; the
+other side tries again.
+"""
 Global___ConnectionState: _TypeAlias = ConnectionState  # noqa: Y015
 
 @_typing.final
@@ -634,9 +642,13 @@ class Connection(_message.Message):
     nickname: _builtins.str
     encrypted: _builtins.bool
     last_error: _builtins.str
-    """Why the last try failed; empty where none did."""
+    """Why the last try failed, or, while established, why the link before ended within the last ten
+    minutes; empty where nothing did.
+    """
     next_try_unix_s: _builtins.float
-    """Unix seconds of the next try; 0: none planned. Negative: never."""
+    """Unix seconds of the next try; 0: none is planned here. Negative: never, until somebody says
+    Connect again.
+    """
     rtt_s: _builtins.float
     def __init__(
         self,

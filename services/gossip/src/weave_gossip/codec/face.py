@@ -82,22 +82,23 @@ def peer_to_proto(peer: PeerView) -> gossip_pb2.Peer:
 
 
 def connection_to_proto(
-    connection: Connection, *, is_encrypted: bool, unix_offset_s: float
+    connection: Connection, *, is_encrypted: bool, unix_offset_s: float, lost: str = ""
 ) -> gossip_pb2.Connection:
-    """`unix_offset_s`: what to add to the core's clock."""
+    """`unix_offset_s`: what to add to the core's clock. `lost`: why the link before ended."""
     next_try = 0.0
-    if connection.state is ConnectionState.FAILED:
-        next_try = NEVER
-    elif connection.next_try is not None:
+    if connection.next_try is not None:
         next_try = connection.next_try + unix_offset_s
+    elif connection.state is ConnectionState.FAILED:
+        next_try = NEVER
+    is_established = connection.state is ConnectionState.ESTABLISHED
     return gossip_pb2.Connection(
         address=connection.address,
         outbound=connection.outbound,
         state=_STATES[connection.state],
         peer=str(connection.peer) if connection.peer else "",
         nickname=connection.nickname,
-        encrypted=is_encrypted and connection.state is ConnectionState.ESTABLISHED,
-        last_error=connection.last_error,
+        encrypted=is_encrypted and is_established,
+        last_error=lost if is_established else connection.last_error,
         next_try_unix_s=next_try,
         rtt_s=connection.rtt_s or 0.0,
     )

@@ -21,6 +21,7 @@ from weave_model.peer import PeerName
 # Longer than the 2 s stalls that a busy machine shows, shorter than the 8 s after which a silent
 # link ends anyway.
 CHALLENGE_S = 3.0
+SELF_REASON = "cannot connect to ourself"
 
 
 class Liveness(Enum):
@@ -88,7 +89,7 @@ def _check_self(own: Hello, theirs: Hello) -> Refusal | None:
     if theirs.name != own.name:
         return None
     if theirs.instance == own.instance:
-        return Refusal(RefusalCode.SELF, "cannot connect to ourself")
+        return Refusal(RefusalCode.SELF, SELF_REASON)
     return Refusal(
         RefusalCode.NAME_COLLISION, describe_collision(own.name, own.nickname, theirs.nickname)
     )

@@ -21,7 +21,7 @@ class Directory:
     """Facts by peer, and which views of them were shown to the shell."""
 
     def __init__(self, own_name: PeerName) -> None:
-        self._own_name = own_name
+        self.own_name = own_name
         self._facts: dict[PeerName, _Entry] = {}
         self._shown: dict[PeerName, PeerView] = {}
         self._addresses: dict[str, PeerName] = {}
@@ -84,7 +84,7 @@ class Directory:
         return PeerView(
             name=name,
             nickname=facts.nickname,
-            is_self=name == self._own_name,
+            is_self=name == self.own_name,
             reachable=reachable,
             incarnation=known.incarnation,
             node_uid=facts.node_uid,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from weave_gossip.core.admission import SELF_REASON
 from weave_gossip.core.clock import Clock
 from weave_gossip.core.dialling import NEVER, Dialler, Target
 from weave_gossip.core.directory import Directory
@@ -17,6 +18,7 @@ from weave_gossip.core.status import (
     PeerView,
     QuarantinedDocument,
 )
+from weave_model.peer import PeerName
 
 
 def peers(knowledge: Knowledge) -> list[PeerView]:
@@ -80,7 +82,7 @@ def connections(
         peer = target.peer if target.peer is not None else directory.at(target.address)
         is_wanted = target.is_dialling or target.last_error or target.address in dialler.direct
         if is_wanted and peer not in linked:
-            found.append(_wanted(target, directory, clock))
+            found.append(_wanted(target, peer, directory, clock))
     return found
 
 
@@ -91,20 +93,24 @@ def quarantined(knowledge: Knowledge, clock: Clock) -> list[QuarantinedDocument]
     ]
 
 
-def _wanted(target: Target, directory: Directory, clock: Clock) -> Connection:
-    if target.is_dialling:
-        state = ConnectionState.CONNECTING
-    elif target.next_try == NEVER:
-        state = ConnectionState.FAILED
+def _wanted(
+    target: Target, peer: PeerName | None, directory: Directory, clock: Clock
+) -> Connection:
+    error, planned = target.last_error, False
+    if peer == directory.own_name and not target.is_dialling:
+        # Mostly never dialled: where we listen is known.
+        state, error = ConnectionState.FAILED, error or SELF_REASON
+    elif error and not target.is_dialling and target.next_try > float("-inf"):
+        state, planned = ConnectionState.FAILED, target.next_try != NEVER
     else:
-        state = ConnectionState.RETRYING
-    planned = state is ConnectionState.RETRYING and target.next_try > float("-inf")
+        # Under way, or its turn comes as soon as the limit on dials allows.
+        state = ConnectionState.RETRYING if error else ConnectionState.CONNECTING
     return Connection(
         address=target.address,
         outbound=True,
         state=state,
-        peer=target.peer,
-        nickname="" if target.peer is None else directory.nickname(target.peer),
-        last_error=target.last_error,
+        peer=peer,
+        nickname="" if peer is None else directory.nickname(peer),
+        last_error=error,
         next_try=clock.outside(target.next_try) if planned else None,
     )

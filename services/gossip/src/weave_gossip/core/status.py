@@ -30,9 +30,9 @@ class PeerView:
 class ConnectionState(Enum):
     CONNECTING = "connecting"
     ESTABLISHED = "established"
-    # Failed, will be tried again.
+    # Failed, and being tried again now.
     RETRYING = "retrying"
-    # Failed for good: see last_error.
+    # Failed: see last_error, and next_try for when it is tried again, if ever.
     FAILED = "failed"
 
 
