@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from tests.sim.cluster import Cluster
+from weave_gossip.core.documents import Document, DocumentId
 from weave_gossip.core.errors import InvalidDocument, NoRoute, PeerReachable
-from weave_gossip.core.messages import Unicast
+from weave_gossip.core.facts import Link
+from weave_gossip.core.messages import Documents, Unicast
 from weave_model.peer import PeerName
 
 
@@ -196,3 +198,38 @@ def test_a_message_that_circles_ends(three: Cluster) -> None:
     three.run(0.3)
 
     assert three.network.frames - frames < 10
+
+
+def test_a_peer_removed_by_mistake_goes_on_with_its_links_and_documents(three: Cluster) -> None:
+    """Two halves apart: one says that the other has departed, which is not so."""
+    one, _, apart = three.nodes
+    apart.publish("ring", "4", b"ten blocks")
+    three.run(1)
+    three.conditions.groups[apart.number] = 1
+    three.run(15)
+    one.mesh.remove_peer(apart.name, one.now)
+    one.perform()
+    three.run(1)
+
+    three.conditions.heal()
+
+    three.run_to(three.is_converged, within_s=30)
+    assert [peer.reachable for peer in apart.mesh.peers()] == [True, True, True]
+    assert [each.payload for each in one.mesh.documents("ring")] == [b"ten blocks"]
+    three.run(5)
+    assert three.is_converged()
+
+
+def test_lists_of_links_under_other_keys_say_nothing(three: Cluster) -> None:
+    """Of several, what counted would depend on which came last, and peers would disagree."""
+    liar, *others = three.nodes
+    codec = three.codec
+    listed = codec.encode_links((Link(PeerName(b"nobody"), outbound=True),))
+    forged = Document(DocumentId("links", liar.name, "x"), 1, 9, listed)
+    for stream in liar.streams.values():
+        liar.network.send(stream, Documents((forged,)))
+
+    three.run(1)
+
+    assert all(forged.id in {each.id for each in node.mesh.documents("links")} for node in others)
+    assert all(node.mesh.status().reachable_peers == 3 for node in others)

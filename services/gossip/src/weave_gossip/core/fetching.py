@@ -26,6 +26,9 @@ GRACE_S = 0.1
 GATHER_S = 0.02
 # Sources remembered per document. More is no use: the next digest finds what these do not give.
 MAX_SOURCES = 4
+# Names waited for at a time; the next digest finds those beyond. Ten thousand peers that a newcomer
+# hears of at once fit.
+MAX_MISSING = 65536
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +60,8 @@ class Fetching:
         due = now + (0.0 if at_once else GRACE_S)
         for version in versions:
             missing = self._missing.get(version.id)
+            if missing is None and len(self._missing) >= MAX_MISSING:
+                continue
             if missing is None or missing.version < version:
                 missing = _Missing(version, [link.id], due)
                 self._missing[version.id] = missing

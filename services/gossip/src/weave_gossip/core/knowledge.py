@@ -39,6 +39,7 @@ from weave_model.peer import PeerName
 
 # More links than any peer can hold; a liar's million would cost all others their memory.
 MAX_LISTED_LINKS = 4096
+FULL_TOLD_EVERY_S = 60.0
 
 
 class Knowledge:
@@ -54,6 +55,7 @@ class Knowledge:
         self._codec = codec
         self._outbox = outbox
         self._departed: dict[PeerName, int] = {}
+        self._full_told = float("-inf")
         # Peers whose view may have changed, and what became of those shown since it was last asked.
         self._stale: dict[PeerName, None] = {}
         self._moved: list[tuple[PeerName, bool | None]] = []
@@ -64,7 +66,11 @@ class Knowledge:
         `is_ours`: we wrote it just now. One under our name that we did not write is held like any
         other, so that replicas agree, but it says nothing about us: we are about to answer it.
         """
-        merged = self.replica.merge(document)
+        merged = self.replica.merge(document, must_fit=is_ours)
+        if merged is Merged.FULL:
+            self._tell_full(document)
+        for displaced in self.replica.take_displaced():
+            self._lose(displaced)
         if merged is Merged.NEWER and (is_ours or document.id.writer != self._own_name):
             self.quarantine.pop(document.id, None)
             self._read(document)
@@ -122,7 +128,10 @@ class Knowledge:
     # Inside
 
     def _read(self, document: Document) -> None:
-        topic = document.id.topic
+        topic, _, key = document.id
+        if key and topic != TOPIC_REMOVED:
+            # One of each: of several, what counts would depend on the order they came in.
+            return
         try:
             if topic == TOPIC_LINKS:
                 self._read_links(document)
@@ -169,15 +178,29 @@ class Knowledge:
             self._codec.decode_removed(document.payload)
         self._departed = self.removals.departed(self.replica)
         for dropped in self.replica.set_departed(self._departed):
-            writer = dropped.id.writer
-            self.quarantine.pop(dropped.id, None)
-            if dropped.id.topic == TOPIC_LINKS:
-                self.topology.set_links(writer, ())
-            elif dropped.id.topic == TOPIC_PEERS:
-                self.directory.remove(writer)
-                self._stale[writer] = None
-            if not dropped.withdrawn and writer != self._own_name:
-                self._outbox.put(DocumentRemoved(dropped.id))
+            self._lose(dropped)
+
+    def _lose(self, document: Document) -> None:
+        """Draws the conclusions from a document that is held no more."""
+        writer = document.id.writer
+        self.quarantine.pop(document.id, None)
+        if writer == self._own_name:
+            return
+        if document.id == DocumentId(TOPIC_LINKS, writer, ""):
+            self.topology.set_links(writer, ())
+        elif document.id == DocumentId(TOPIC_PEERS, writer, ""):
+            self.directory.remove(writer)
+            self._stale[writer] = None
+        if not document.withdrawn:
+            self._outbox.put(DocumentRemoved(document.id))
+
+    def _tell_full(self, document: Document) -> None:
+        now = self._outbox.now
+        if now >= self._full_told + FULL_TOLD_EVERY_S:
+            self._full_told = now
+            name = f"{document.id.topic}/{document.id.key} of {document.id.writer}"
+            message = f"no room for {name}: more documents than any mesh has; does somebody invent?"
+            self._outbox.log(LogLevel.ERROR, message)
 
     def _peer_changed(self, view: PeerView, before: PeerView | None) -> None:
         self._outbox.put(PeerChanged(view))

@@ -5,6 +5,9 @@ Merging keeps the maximum of a total order, so any order, duplication or loss on
 same replica once every document has arrived. Two rules bound what is held and keep that property,
 since what is left is a function of the set of documents that ever arrived: a departed life's
 documents are dropped, and of each writer only the MAX_DOCUMENTS_PER_WRITER smallest ids stay.
+
+capacity.py bounds the whole. Only one who invents writers by the thousand gets there; then first
+come is first kept, so that what is true and was there before stays and can still change.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum, auto
 
+from weave_gossip.core.capacity import Capacity
 from weave_gossip.core.documents import (
     MAX_BUCKETS,
     TOPIC_REMOVED,
@@ -35,6 +39,8 @@ class Merged(Enum):
     OLDER = auto()
     # Its writer's life has departed, or the writer has too many documents.
     REFUSED = auto()
+    # There is no room for it: see capacity.py.
+    FULL = auto()
 
 
 class Replica:
@@ -54,6 +60,8 @@ class Replica:
         # exactly.
         self._leaf_ids: list[dict[DocumentId, None] | None] = [None] * MAX_BUCKETS
         self._departed: dict[PeerName, int] = {}
+        self._capacity = Capacity()
+        self._displaced: list[Document] = []
 
     def __len__(self) -> int:
         return len(self._documents)
@@ -68,7 +76,7 @@ class Replica:
     def writers(self) -> Iterable[PeerName]:
         return self._by_writer.keys()
 
-    def merge(self, document: Document) -> Merged:
+    def merge(self, document: Document, *, must_fit: bool = False) -> Merged:
         """Takes the document if it is the greatest seen. Commutative, associative, idempotent."""
         document_id = document.id
         held = self._documents.get(document_id)
@@ -79,17 +87,32 @@ class Replica:
                 return Merged.OLDER
         if self.is_departed(document_id, document.incarnation):
             return Merged.REFUSED
-        if held is None and not self._make_room(document_id):
+        displaced = self._displaced_by(document_id) if held is None else None
+        if displaced == document_id:
             return Merged.REFUSED
+        if not self._capacity.take(document, held, must=must_fit):
+            return Merged.FULL
+        if displaced is not None:
+            self._displaced.append(self._documents[displaced])
+            self._drop(self._documents[displaced])
         self._put(document, held)
         return Merged.NEWER
 
     def is_newer(self, version: DocumentVersion) -> bool:
-        """Whether that version would change this replica."""
+        """Whether that version would change this replica, as far as can be told without it."""
         held = self._documents.get(version.id)
-        if held is None:
-            return not self.is_departed(version.id, version.incarnation)
-        return held.stamp < version
+        if held is not None:
+            return held.stamp < version and not self._capacity.is_known_full(version)
+        return not (
+            self.is_departed(version.id, version.incarnation)
+            or self._displaced_by(version.id) == version.id
+            or self._capacity.is_known_full(version)
+        )
+
+    def take_displaced(self) -> list[Document]:
+        """Documents that gave way to smaller ids of their writer since the last call."""
+        displaced, self._displaced = self._displaced, []
+        return displaced
 
     # Departed lives
 
@@ -146,15 +169,12 @@ class Replica:
 
     # Inside
 
-    def _make_room(self, document_id: DocumentId) -> bool:
+    def _displaced_by(self, document_id: DocumentId) -> DocumentId | None:
+        """What has to go for a new document of this writer: itself if it is the greatest."""
         ids = self._by_writer.get(document_id.writer)
         if ids is None or len(ids) < MAX_DOCUMENTS_PER_WRITER:
-            return True
-        greatest = max(ids)
-        if document_id > greatest:
-            return False
-        self._drop(self._documents[greatest])
-        return True
+            return None
+        return max(document_id, *ids)
 
     def _put(self, document: Document, held: Document | None) -> None:
         document_id = document.id
@@ -176,6 +196,7 @@ class Replica:
         document_id = document.id
         leaf = document.leaf
         del self._documents[document_id]
+        self._capacity.drop(document)
         self.state_digest ^= document.fingerprint
         self._leaf_digests[leaf] ^= document.fingerprint
         ids = self._leaf_ids[leaf]

@@ -78,7 +78,9 @@ class Spreading:
         """Answers a Want, and makes the link eager: it reached whom the tree did not."""
         link.is_eager = True
         for document_id in ids:
-            link.replies[document_id] = 0
+            # Who asks for what nobody has, and does not read the answers, costs no memory.
+            if self._replica.get(document_id) is not None:
+                link.replies[document_id] = 0
         self._schedule_push(now)
 
     def push(self, link: LinkState, document_id: DocumentId, now: float) -> None:
