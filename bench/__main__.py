@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import attach, handmade, processes, throughput
+from bench import attach, handmade, processes, routes, throughput
 from bench.figures import Row, markdown
 from bench.plugin import BenchError, Plugin, reference, started
 from bench.throughput import Way
@@ -47,6 +47,8 @@ def measure(lab: Lab, samples: int, rounds: int, work_dir: Path) -> list[Row]:
         tell(f"{attach.CROWD} pods")
         rows += attach.crowded(ours, samples)
         rows += throughput_rows(lab, other, rounds)
+    tell(f"{routes.ROUTES} routes")
+    rows += routes.rows()
     # The other node: this one still has the addresses of hundreds of pods in quarantine.
     tell(f"{processes.IDLE_PODS} idle pods for {processes.IDLE_S} s")
     for place in lab.nodes():
