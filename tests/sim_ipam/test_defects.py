@@ -619,3 +619,35 @@ def test_the_share_of_a_seed_that_was_removed_before_it_took_it_is_its_heirs() -
     given = [world.allocate(number, "pod") for number in (1, 2)]
     world.run(10.0)
     assert len({address_of(call) for call in given}) == 2
+
+
+def test_peers_that_leave_together_hand_everything_to_who_stays() -> None:
+    """Found by the simulation: two of them handed all they had to each other, for ever."""
+    world = World("10.0.0.0/28", links=Links(delay_s=0.05))
+    for number in (1, 2, 3):
+        world.add(number, seeds(1, 2, 3))
+    world.run(1.0)
+
+    left = [world.leave(number) for number in (1, 2)]
+    world.run(10.0)
+
+    assert world.owners(3) == {"10.0.0.0/28": 3}
+    assert all(isinstance(call.outcome, Left) for call in left)
+
+
+def test_the_last_ones_of_a_cluster_that_leave_wait_and_hand_nothing_to_and_fro() -> None:
+    world = World("10.0.0.0/28", links=Links(delay_s=0.05))
+    for number in (1, 2):
+        world.add(number, seeds(1, 2))
+    world.run(1.0)
+
+    left = [world.leave(number) for number in (1, 2)]
+    world.run(60.0)
+
+    for number, call in zip((1, 2), left, strict=True):
+        peer = world.peers[number]
+        assert peer.allocator is not None
+        why = peer.allocator.why_pending(call.request)
+        assert call.outcome is not None or "reachable peer that takes" in why
+        documents = peer.state.documents.values()
+        assert all(block.generation < 20 for document in documents for block in document.blocks)

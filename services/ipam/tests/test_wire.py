@@ -11,6 +11,7 @@ from services.ipam.tests import strategies as own
 from weave.ipam.v1 import ring_pb2
 from weave_ipam import wire
 from weave_ipam.codec import prefix_to_proto
+from weave_ipam.core.advice import MAX_ADVICE
 from weave_ipam.core.documents import (
     TOPIC_PAXOS,
     TOPIC_RING,
@@ -58,7 +59,7 @@ def test_a_genesis_comes_back(genesis: Genesis) -> None:
 def test_advice_is_cut_to_what_the_wire_holds() -> None:
     payload = wire.encode_document(SpaceAdvice(1 << 120))
 
-    assert wire.decode_document(TOPIC_SPACE, payload) == SpaceAdvice(wire.MAX_ADVICE)
+    assert wire.decode_document(TOPIC_SPACE, payload) == SpaceAdvice(MAX_ADVICE)
 
 
 @given(TOPICS, st.binary(max_size=200))

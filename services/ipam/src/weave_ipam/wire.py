@@ -12,6 +12,7 @@ from google.protobuf.message import Message as ProtoMessage
 from weave.ipam.v1 import ring_pb2
 from weave_ipam.codec import prefix_from_proto, prefix_to_proto
 from weave_ipam.core import documents
+from weave_ipam.core.advice import MAX_ADVICE
 from weave_ipam.core.documents import (
     AcceptorState,
     Ballot,
@@ -27,8 +28,6 @@ from weave_ipam.core.fences import Fence
 from weave_model.peer import PeerName
 from weave_model.ring import Block, Genesis, Grant, RingDocument
 
-# An IPv6 block holds more than a uint64 can say; more is not told from this much.
-MAX_ADVICE = 1 << 63
 # A reason is one sentence for a log line, whoever sent it.
 MAX_REASON = 500
 
@@ -129,8 +128,9 @@ def encode_document(value: PublishedValue) -> bytes:
     match value:
         case RingDocument():
             return encode_ring(value)
-        case SpaceAdvice(free):
-            return ring_pb2.SpaceAdvice(free=min(free, MAX_ADVICE)).SerializeToString()
+        case SpaceAdvice(free, leaving):
+            message = ring_pb2.SpaceAdvice(free=min(free, MAX_ADVICE), leaving=leaving)
+            return message.SerializeToString()
         case AcceptorState():
             return encode_acceptor(value)
 
@@ -146,7 +146,7 @@ def decode_document(topic: str, payload: bytes) -> DocumentValue:
             case documents.TOPIC_SPACE:
                 message = ring_pb2.SpaceAdvice()
                 parse(message, payload)
-                return SpaceAdvice(message.free)
+                return SpaceAdvice(message.free, message.leaving)
             case _:
                 return Unreadable(f"topic {topic!r} is not known")
     except ValueError as error:

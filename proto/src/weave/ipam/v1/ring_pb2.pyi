@@ -146,16 +146,20 @@ class SpaceAdvice(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FREE_FIELD_NUMBER: _builtins.int
+    LEAVING_FIELD_NUMBER: _builtins.int
     free: _builtins.int
     """Addresses of the default subnet that are free, rounded down to a power of two; 0 when none."""
+    leaving: _builtins.bool
+    """The writer hands its space over and is no heir for others."""
     def __init__(
         self,
         *,
         free: _builtins.int = ...,
+        leaving: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["free", b"free"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["free", b"free", "leaving", b"leaving"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -120,7 +120,7 @@ class Allocator:
             pool.ring.receive(writer, value, version)
             return
         if topic == TOPIC_SPACE and isinstance(value, SpaceAdvice):
-            pool.advise(writer, value.free)
+            pool.advice.receive(writer, value)
         elif topic == TOPIC_PAXOS and isinstance(value, AcceptorState):
             fault = acceptor_fault(value) or pool.ring.vote_received(writer, value)
         if fault:
@@ -134,7 +134,7 @@ class Allocator:
         if pool is None:
             return
         if topic == TOPIC_SPACE:
-            pool.forget_advice(writer)
+            pool.advice.forget(writer)
         elif topic == TOPIC_PAXOS:
             pool.ring.initial.forget(writer)
         elif topic == TOPIC_RING:

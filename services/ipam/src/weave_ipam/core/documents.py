@@ -46,9 +46,10 @@ class AcceptorState:
 @dataclass(frozen=True, slots=True)
 class SpaceAdvice:
     """Free addresses of the writer in its default subnet, rounded down to a power of two; 0 when
-    none."""
+    none. A writer that is `leaving` takes no space from others."""
 
     free: int
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)

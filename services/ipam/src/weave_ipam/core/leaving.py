@@ -25,6 +25,8 @@ class Leaving:
     def begin(self, request: RequestId) -> None:
         """A caller wants to leave; several may."""
         self.is_leaving = True
+        for pool in self._pools:
+            pool.advice.is_leaving = True
         self._requests.append(request)
 
     def cancel(self, request: RequestId) -> bool:
@@ -61,11 +63,12 @@ class Leaving:
         return moved
 
     def _heir(self, pool: Pool) -> PeerName | None:
-        """A reachable peer of the ring, else any reachable peer; the lowest name, so that a second
-        hand-over goes to the same."""
+        """A reachable peer of the ring, else any reachable peer, that does not leave itself; the
+        lowest name, so that a second hand-over goes to the same."""
         view = pool.ring.view
-        owners = set(view.sizes()) & self._peers.reachable if view is not None else set()
-        return min(owners or self._peers.reachable, default=None)
+        staying = self._peers.reachable - pool.advice.leavers
+        owners = set(view.sizes()) & staying if view is not None else set()
+        return min(owners or staying, default=None)
 
     def _is_empty(self, pool: Pool) -> bool:
         own = pool.ring.own

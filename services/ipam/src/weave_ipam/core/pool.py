@@ -6,15 +6,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
+from weave_ipam.core.advice import Advice
 from weave_ipam.core.asking import ANSWER_S, Asking, Donors
-from weave_ipam.core.documents import (
-    TOPIC_SPACE,
-    SpaceAdvice,
-    SpaceDenied,
-    SpaceRequest,
-    family_key,
-)
-from weave_ipam.core.effects import Effect, Publish, SendMessage
+from weave_ipam.core.documents import SpaceDenied, SpaceRequest
+from weave_ipam.core.effects import Effect, SendMessage
 from weave_ipam.core.initial import Initial
 from weave_ipam.core.options import FamilyOptions
 from weave_ipam.core.own import carry, give, take_over
@@ -26,9 +21,6 @@ from weave_model.peer import PeerName
 from weave_model.prefix import Family, Prefix, subtract
 from weave_model.ring import RingDocument
 
-# Advice is coarse and late on purpose: a wrong donor costs one refusal.
-ADVICE_INTERVAL_S = 5.0
-MAX_ADVICE = 1 << 63
 # Conflicting addresses that are asked back at a time, and the pause after a refusal.
 MAX_RECOVERING = 16
 RECOVERY_PAUSE_S = 60.0
@@ -50,6 +42,7 @@ class Pool:
         self.ring = Ring(options.universe, own, initial, peers, effects)
         self.space = Space(options.family)
         self.asking = Asking(rng)
+        self.advice = Advice(effects)
         self.supplied = False
         self._peers = peers
         self._rng = rng
@@ -57,12 +50,6 @@ class Pool:
         self._held: list[Prefix] = []
         # Who asked while a grant to it was under way: for what, and until when it waits.
         self._postponed: dict[PeerName, tuple[Prefix, float]] = {}
-        self._advice: dict[PeerName, int] = {}
-        # Nothing is said yet: an earlier life may have said more than there is.
-        self._advised = -1
-        self._counted = -1
-        self._advise_at = 0.0
-        self._advice_waits = False
         # Conflicting addresses and when to ask for them again.
         self._recover_at: dict[int, float] = {}
 
@@ -170,14 +157,6 @@ class Pool:
 
     # What we ask for
 
-    def advise(self, writer: PeerName, free: int) -> None:
-        """Another peer says how much it has."""
-        self._advice[writer] = free
-
-    def forget_advice(self, writer: PeerName) -> None:
-        """The peer has departed."""
-        self._advice.pop(writer, None)
-
     def ask(self, wants: Iterable[Prefix], now: float, *, recover: bool) -> None:
         """Asks for the prefixes wanted by requests, and, to `recover` them, for conflicting
         addresses in use here."""
@@ -193,19 +172,9 @@ class Pool:
                 self._recover_at[prefix.address] = now + RECOVERY_PAUSE_S
 
     def publish_advice(self, now: float) -> None:
-        """Tells others how much of the default subnet is free here, now and then."""
-        if self.ring.view is None or (
-            self._counted == self.space.changes and not self._advice_waits
-        ):
-            return
-        self._counted = self.space.changes
-        free = self.space.usable_count(self.options.default_subnet)
-        coarse = min(1 << free.bit_length() - 1, MAX_ADVICE) if free else 0
-        changed = coarse != self._advised
-        self._advice_waits = changed and now < self._advise_at
-        if changed and not self._advice_waits:
-            self._advised, self._advise_at = coarse, now + ADVICE_INTERVAL_S
-            self._effects.append(Publish(TOPIC_SPACE, family_key(self.family), SpaceAdvice(coarse)))
+        """Tells others about the space here as soon as there is a ring."""
+        if self.ring.view is not None:
+            self.advice.publish(self.space, self.options.default_subnet, now)
 
     def deadlines(self) -> list[float]:
         """When this pool has something to do without any input."""
@@ -214,8 +183,8 @@ class Pool:
             found.append(self.ring.initial.deadline)
         if self.asking.deadline is not None:
             found.append(self.asking.deadline)
-        if self._advice_waits:
-            found.append(self._advise_at)
+        if self.advice.deadline is not None:
+            found.append(self.advice.deadline)
         found += self._recover_at.values()
         return found
 
@@ -234,7 +203,7 @@ class Pool:
                     return ""  # it will be ours in a moment
             elif not self._peers.is_reachable(segment.owner):
                 lost += segment.end - segment.start
-            elif self._advice.get(segment.owner) != 0:
+            elif self.advice.free(segment.owner) != 0:
                 return ""
         text = f"no free address is left in {subnet}"
         if lost:
@@ -300,9 +269,13 @@ class Pool:
             elif segment.title is not Title.LISTED:
                 covered = -within.size
         ready = [peer for peer in sizes if self._peers.is_reachable(peer)]
-        weight = {peer: self._advice.get(peer, sizes[peer]) * self._rng.random() for peer in ready}
+        weight = {peer: self._supply(peer, sizes[peer]) * self._rng.random() for peer in ready}
         ready.sort(key=lambda peer: (-weight[peer], peer))
         return Donors(tuple(ready), covered == within.size and len(ready) == len(sizes))
+
+    def _supply(self, peer: PeerName, size: int) -> int:
+        free = self.advice.free(peer)
+        return size if free is None else free
 
     def _refusal(self, within: Prefix) -> str:
         if within.is_host and within.address in self.space.used:
