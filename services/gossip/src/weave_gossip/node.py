@@ -95,7 +95,7 @@ async def run(config: Config, supervisor: Supervisor) -> None:
         greeting = Greeting(cluster_id=config.cluster_id, key_ids=tuple(contexts))
         network = TcpNetwork(driver, greeting, contexts, settings.port)
         stack.push_async_callback(network.shut_down)
-        coordination = _open_coordination(config)
+        coordination = _open_coordination(config, store)
         stack.push_async_callback(coordination.close)
 
         driver.start(network)
@@ -226,7 +226,7 @@ def _make_mesh(config: Config, loaded: Loaded, facts: PeerFacts, targets: list[T
     )
 
 
-def _open_coordination(config: Config) -> Coordination:
+def _open_coordination(config: Config, store: Store) -> Coordination:
     scheme, _, path = config.coordination.partition(":")
     if scheme == "redis":
         from weave_gossip.coordination.redis import RedisCoordination
@@ -235,9 +235,11 @@ def _open_coordination(config: Config) -> Coordination:
     if scheme == "configmap":
         from weave_gossip.kubernetes.api import ApiClient
         from weave_gossip.kubernetes.configmap import ConfigMapCoordination
+        from weave_gossip.kubernetes.kept import KeptEntries
 
         namespace, _, name = path.partition("/")
-        return ConfigMapCoordination(ApiClient.in_cluster(os.environ), namespace, name)
+        api = ApiClient.in_cluster(os.environ)
+        return ConfigMapCoordination(api, namespace, name, kept=KeptEntries(store))
     from weave_gossip.coordination.file import FileCoordination
 
     return FileCoordination(Path(path) if path else config.state_dir / "coordination.json")

@@ -37,6 +37,7 @@ class FakeApiServer:
     def __init__(self, folder: Path) -> None:
         self.objects: dict[str, Object] = {}
         self.is_away = False
+        self.token = TOKEN
         self.requests: list[str] = []
         self._folder = folder
         self._version = 100
@@ -114,7 +115,7 @@ class FakeApiServer:
             url = urlsplit(target)
             query = {key: values[0] for key, values in parse_qs(url.query).items()}
             try:
-                if headers.get("authorization") != f"Bearer {TOKEN}":
+                if headers.get("authorization") != f"Bearer {self.token}":
                     raise Refuse(401, "Unauthorized")
                 if query.get("watch"):
                     await self._watch(writer, unquote(url.path), query)

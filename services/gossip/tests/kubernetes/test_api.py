@@ -121,6 +121,30 @@ async def test_a_mirror_goes_on_after_the_server_was_away(server: FakeApiServer)
     await followed.end()
 
 
+async def test_a_mirror_goes_on_with_the_token_that_replaced_an_expired_one(
+    server: FakeApiServer, tmp_path: Path
+) -> None:
+    """As after an hour without API server: the kubelet could not replace the token meanwhile."""
+    await server.put(f"{NODES}/a", node("a"))
+    followed = Followed(server)
+    await followed.until({"a"})
+
+    server.is_away, server.token = True, "of the next hour"
+    server.cut()
+    await server.put(f"{NODES}/b", node("b"))
+    server.is_away = False
+    refused = len(server.requests)
+    async with asyncio.timeout(10):
+        while len(server.requests) < refused + 3:  # noqa: ASYNC110 - polls the fake
+            await asyncio.sleep(0.01)
+    unseen = followed.seen[-1]
+    (tmp_path / "token").write_text(server.token)
+
+    await followed.until({"a", "b"})
+    await followed.end()
+    assert unseen == {"a"}
+
+
 async def test_a_mirror_lists_again_when_history_is_gone(server: FakeApiServer) -> None:
     await server.put(f"{NODES}/a", node("a"))
     followed = Followed(server)

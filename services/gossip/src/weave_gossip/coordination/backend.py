@@ -20,6 +20,10 @@ MAX_VALUE_BYTES = 64 << 10
 MAX_ENTRIES = 1024
 
 
+# Its presence ends this installation; written by the hook that uninstalls.
+UNINSTALL_KEY = "uninstall"
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A value and how often it has been written; the first write is revision 1."""
@@ -37,7 +41,11 @@ class Coordination(Protocol):
         ...
 
     async def get(self, key: str) -> Entry | None:
-        """The entry as the store holds it now, None where there is none."""
+        """The entry as the store holds it, None where there is none.
+
+        A back-end whose store is away may answer as it last saw it in this boot of the machine:
+        nobody can write meanwhile. Who acts on it does so by `compare_and_swap`.
+        """
         ...
 
     async def compare_and_swap(self, key: str, expected_revision: int, value: bytes) -> int:

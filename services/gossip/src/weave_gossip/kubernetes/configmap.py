@@ -3,6 +3,8 @@
 Every key of Coordination is one of the ConfigMap's `data`, with characters that Kubernetes does not
 allow there written as `_` and two hexadecimal digits; its value is "revision:base64". A write names
 the resource version it was made from, so that of two writers one is refused and looks again.
+
+While the API server is away nothing changes: reads are then answered as was last seen.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Mapping
 from weave_gossip.coordination.backend import MAX_ENTRIES, Entry, check_limits
 from weave_gossip.errors import CoordinationAwayError, RevisionConflictError
 from weave_gossip.kubernetes.api import ApiAway, ApiClient, ApiRefused, Object
+from weave_gossip.kubernetes.kept import KeptEntries
 from weave_gossip.kubernetes.mirror import Mirror
 from weave_model.errors import Exhausted, Invalid
 from weave_runtime.watch import Table
@@ -33,11 +36,20 @@ _PLAIN = re.compile(r"[^A-Za-z0-9.-]")
 _ESCAPE = re.compile(r"_([0-9a-f]{2})")
 
 
+class _Away(CoordinationAwayError):
+    """Nobody answers; nobody can have written either."""
+
+
 class ConfigMapCoordination:
     """See Coordination."""
 
     def __init__(
-        self, api: ApiClient, namespace: str, name: str, rng: random.Random | None = None
+        self,
+        api: ApiClient,
+        namespace: str,
+        name: str,
+        rng: random.Random | None = None,
+        kept: KeptEntries | None = None,
     ) -> None:
         self._api = api
         self._name = name
@@ -48,6 +60,10 @@ class ConfigMapCoordination:
         self._rng = rng or random.Random()
         self._entries: Table[str, Entry] = Table()
         self._version = 0
+        self._is_shown = False
+        self._kept = kept
+        self._last_seen: dict[str, Entry] | None = None
+        self._seen_anew = asyncio.Event()
 
     @property
     def entries(self) -> Table[str, Entry]:
@@ -56,7 +72,12 @@ class ConfigMapCoordination:
 
     async def get(self, key: str) -> Entry | None:
         """See Coordination."""
-        found = await self._read()
+        try:
+            found = await self._read()
+        except _Away:
+            if self._last_seen is None:
+                raise
+            return self._last_seen.get(key)
         return self._decoded(found).get(key)
 
     async def compare_and_swap(self, key: str, expected_revision: int, value: bytes) -> int:
@@ -80,17 +101,46 @@ class ConfigMapCoordination:
 
     async def follow(self) -> None:
         """See Coordination."""
+        if self._kept and self._last_seen is None:
+            self._last_seen = await self._kept.load()
         path = f"{self._folder}?fieldSelector=metadata.name%3D{self._name}"
-        await Mirror(self._api, path, self._mirrored, self._rng).run()
+        mirror = Mirror(self._api, path, self._mirrored, self._rng, self._go_by_last_seen)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(mirror.run())
+            tasks.create_task(self._keep_in_step())
 
     async def close(self) -> None:
         """See Coordination: nothing is held between calls."""
+
+    async def _keep_in_step(self) -> None:
+        while True:
+            await self._seen_anew.wait()
+            self._seen_anew.clear()
+            if self._kept:
+                await self._kept.save(self._last_seen or {})
+
+    def _go_by_last_seen(self) -> None:
+        if self._last_seen is None or self._is_shown:
+            return
+        log.warning("%s: the API server is away, going by what was last seen", self._place)
+        self._entries.replace(self._last_seen)
+        self._show()
+
+    def _show(self) -> None:
+        self._is_shown = True
+        self._entries.complete()
+
+    def _see(self, entries: dict[str, Entry]) -> None:
+        self._entries.replace(entries)
+        if entries != self._last_seen:
+            self._last_seen = dict(entries)
+            self._seen_anew.set()
 
     async def _read(self) -> Object | None:
         try:
             return await self._api.request("GET", self._path)
         except ApiAway as error:
-            raise CoordinationAwayError(str(error)) from error
+            raise _Away(str(error)) from error
         except ApiRefused as error:
             if error.status == _NOT_FOUND:
                 return None
@@ -128,8 +178,8 @@ class ConfigMapCoordination:
             return
         if found is None:
             self._version = 0
-            self._entries.replace({})
-        self._entries.complete()
+            self._see({})
+        self._show()
 
     def _decoded(self, found: Object | None) -> dict[str, Entry]:
         """The entries; shows them to watchers unless they have seen newer ones."""
@@ -149,7 +199,7 @@ class ConfigMapCoordination:
             ) from error
         if version >= self._version:
             self._version = version
-            self._entries.replace(entries)
+            self._see(entries)
         return entries
 
 

@@ -22,7 +22,8 @@ _GONE = 410
 
 
 class Mirror:
-    """Objects by name. `changed` is called with all of them whenever the copy is whole and new."""
+    """Objects by name. `changed` is called with all of them whenever the copy is whole and new,
+    `away` whenever the API server could not be reached."""
 
     def __init__(
         self,
@@ -30,11 +31,13 @@ class Mirror:
         path: str,
         changed: Callable[[dict[str, Object]], None],
         rng: random.Random,
+        away: Callable[[], None] = lambda: None,
     ) -> None:
         self._api = api
         self._path = path
         self._changed = changed
         self._rng = rng
+        self._away = away
         self._delay_s = FIRST_RETRY_S
 
     async def run(self) -> None:
@@ -45,6 +48,8 @@ class Mirror:
             except (ApiAway, ApiRefused) as error:
                 if isinstance(error, ApiRefused) and error.status == _GONE:
                     continue
+                if isinstance(error, ApiAway):
+                    self._away()
                 log.warning("%s", error)
                 await asyncio.sleep(self._delay_s * (0.5 + self._rng.random()))
                 self._delay_s = min(self._delay_s * 2, LONGEST_RETRY_S)

@@ -15,7 +15,7 @@ import sys
 from contextlib import suppress
 from urllib.parse import quote
 
-from weave_gossip.coordination.backend import Coordination
+from weave_gossip.coordination.backend import UNINSTALL_KEY, Coordination
 from weave_gossip.errors import RevisionConflictError
 from weave_gossip.kubernetes.api import ApiClient, ApiRefused
 from weave_gossip.kubernetes.configmap import ConfigMapCoordination
@@ -24,7 +24,7 @@ from weave_runtime import logs
 
 log = logging.getLogger(__name__)
 
-KEY = "uninstall"
+KEY = UNINSTALL_KEY
 DONE_PREFIX = "uninstalled/"
 # An agent cleans up within seconds; one on a node that is down never will.
 PATIENCE_S = 90.0
