@@ -26,5 +26,14 @@ def test_one_configmap_may_be_changed() -> None:
     assert second["verbs"] == ["create"]
 
 
+def test_events_are_made_where_those_of_nodes_are_and_nothing_else() -> None:
+    role = one(render(), "Role", "weave-net-events")
+    binding = one(render(), "RoleBinding", "weave-net-events")
+
+    assert role["metadata"]["namespace"] == "default"
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}]
+    assert binding["subjects"][0]["namespace"] == "kube-system"
+
+
 def test_the_account_hands_no_token_to_pods() -> None:
     assert one(render(), "ServiceAccount")["automountServiceAccountToken"] is False

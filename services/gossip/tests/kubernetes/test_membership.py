@@ -12,14 +12,12 @@ import pytest
 
 from services.gossip.tests.kubernetes.fake_api import FakeApiServer, node
 from weave_gossip.core.status import PeerView
-from weave_gossip.kubernetes import membership, node_status, uninstall
+from weave_gossip.kubernetes import membership, uninstall
 from weave_gossip.kubernetes.configmap import ConfigMapCoordination, decode_key, encode_key
 from weave_gossip.kubernetes.membership import DEPARTED_FOR_S, Membership, Start
-from weave_gossip.kubernetes.node_status import NodeStatus
 from weave_gossip.views import Views
 from weave_model.errors import Invalid
 from weave_model.peer import PeerName
-from weave_runtime.http import HttpServer
 from weave_runtime.store import Store, open_store
 
 NODES = "/api/v1/nodes"
@@ -94,33 +92,6 @@ def test_watchers_are_told_who_departed_until_it_comes_back() -> None:
 
     assert departed
     assert not views.peers.items[OTHER].departed
-
-
-async def test_condition_and_taint_follow_readiness(
-    server: FakeApiServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    item = node("a", "127.0.0.1")
-    item["spec"] = {"taints": [{"key": "wait"}, {"key": "other"}]}
-    await server.put(f"{NODES}/a", item)
-    monkeypatch.setattr(node_status, "ASK_S", 0.01)
-    reasons = ["not yet"]
-    async with HttpServer("127.0.0.1:0", ready=lambda: reasons[0]) as http:
-        status = asyncio.ensure_future(NodeStatus(server.client(), "a", "wait", http.port).run())
-        await asyncio.sleep(0.1)
-        before = list(server.requests)
-        reasons[0] = ""
-        async with asyncio.timeout(5):
-            await status
-
-    reported = server.objects[f"{NODES}/a"]
-    (condition,) = reported["status"]["conditions"]
-    assert before == []
-    assert (condition["type"], condition["status"], condition["reason"]) == (
-        "NetworkUnavailable",
-        "False",
-        "WeaveIsUp",
-    )
-    assert reported["spec"]["taints"] == [{"key": "other"}]
 
 
 async def test_uninstall_waits_for_each_node_and_deletes_the_configmap(

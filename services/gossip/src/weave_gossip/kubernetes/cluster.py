@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from weave_gossip.config import Config
 from weave_gossip.kubernetes.api import ApiClient
+from weave_gossip.kubernetes.events import EventWriter, Observer
 from weave_gossip.kubernetes.membership import Membership, Start
 from weave_gossip.kubernetes.node_status import READY_PORT, NodeStatus
 from weave_gossip.loop import Driver
@@ -16,11 +17,14 @@ from weave_runtime.store import Store
 
 
 class Cluster:
-    """Nodes as peers, and this Node's status."""
+    """Nodes as peers, this Node's status, and Events at it."""
 
-    def __init__(self, membership: Membership, status: NodeStatus, start: Start) -> None:
+    def __init__(
+        self, membership: Membership, status: NodeStatus, observer: Observer, start: Start
+    ) -> None:
         self._membership = membership
         self._status = status
+        self._observer = observer
         self._start = start
 
     @classmethod
@@ -28,8 +32,11 @@ class Cluster:
         """Asks the API server for a short while. Raises ApiAway outside of a cluster."""
         api = ApiClient.in_cluster(os.environ)
         membership = Membership(api, config.kube_node, port, store)
-        status = NodeStatus(api, config.kube_node, config.kube_startup_taint, READY_PORT)
-        return cls(membership, status, await membership.start())
+        taint = config.kube_startup_taint
+        status = NodeStatus(api, config.kube_node, membership.own_uid, taint, READY_PORT)
+        writer = EventWriter(api, config.kube_node, membership.own_uid)
+        observer = Observer(membership, writer, READY_PORT)
+        return cls(membership, status, observer, await membership.start())
 
     def configured(self, config: Config) -> Config:
         """The options, with what the cluster knows where nothing was set."""
@@ -46,6 +53,7 @@ class Cluster:
         supervisor.start("nodes", self._membership.follow())
         supervisor.start("node targets", self._membership.apply(driver))
         supervisor.start("node status", self._status.run())
+        supervisor.start("events", self._observer.run(views, driver))
         supervisor.start(
             "departed nodes", self._membership.judge(views, driver.now, views.declare_departed)
         )

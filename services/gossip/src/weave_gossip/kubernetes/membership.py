@@ -11,9 +11,10 @@ import json
 import logging
 import random
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from weave_gossip.core.status import PeerView
 from weave_gossip.kubernetes import nodes
 from weave_gossip.kubernetes.api import ApiAway, ApiClient, ApiRefused, Object
 from weave_gossip.kubernetes.mirror import Mirror
@@ -56,8 +57,19 @@ class Membership:
         self._port = port
         self._store = store
         self._nodes: dict[str, NodeFacts] = {}
+        self._serving: frozenset[str] = frozenset()
         self._changed = asyncio.Event()
         self._departed_since: dict[PeerName, float] = {}
+
+    def own_uid(self) -> str:
+        """UID of the own Node; empty while there is none."""
+        own = self._nodes.get(self._own_node)
+        return own.uid if own else ""
+
+    def unreached(self, peers: Iterable[PeerView]) -> list[NodeFacts]:
+        """Nodes that say that their network works, and that the mesh does not reach."""
+        serving = [node for name, node in self._nodes.items() if name in self._serving]
+        return nodes.unreached(serving, self._own_node, peers)
 
     async def start(self) -> Start:
         """Asks the API server for a short while, then goes on with what is kept."""
@@ -71,9 +83,8 @@ class Membership:
                 "the API server does not answer: starting with the nodes known before",
                 extra={"nodes": len(self._nodes)},
             )
-        own = self._nodes.get(self._own_node)
         return Start(
-            node_uid=own.uid if own else "",
+            node_uid=self.own_uid(),
             targets=self._targets(),
             underlay_addresses=nodes.underlay_addresses(
                 self._nodes.values(), self._own_node, _is_local
@@ -131,6 +142,7 @@ class Membership:
                 return
 
     def _mirrored(self, objects: Mapping[str, Object]) -> None:
+        self._serving = frozenset(name for name in objects if nodes.serves(objects[name]))
         present = _facts(objects)
         if present != self._nodes:
             self._nodes = present

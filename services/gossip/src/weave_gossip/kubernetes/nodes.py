@@ -15,6 +15,9 @@ from weave_gossip.core.status import PeerView
 from weave_gossip.target import format_endpoint
 from weave_model.peer import PeerName
 
+# Reason of the condition NetworkUnavailable=False, as Weave Net writes it.
+WORKS = "WeaveIsUp"
+
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
@@ -81,6 +84,23 @@ def departed(nodes: Mapping[str, NodeFacts], peers: Iterable[PeerView]) -> froze
         and peer.node_uid not in uids
         and (peer.nickname not in nodes or peer.nickname in taken)
     )
+
+
+def serves(item: Mapping[str, Any]) -> bool:
+    """Does the Node say that it is ready, and that our network works there?"""
+    found = {each.get("type"): each for each in (item.get("status") or {}).get("conditions") or ()}
+    network = found.get("NetworkUnavailable") or {}
+    ready = (found.get("Ready") or {}).get("status") == "True"
+    return ready and network.get("status") == "False" and network.get("reason") == WORKS
+
+
+def unreached(
+    nodes: Iterable[NodeFacts], own_name: str, peers: Iterable[PeerView]
+) -> list[NodeFacts]:
+    """Nodes that no reachable peer is of."""
+    reachable = [peer for peer in peers if peer.reachable]
+    known = {peer.node_uid for peer in reachable} | {peer.nickname for peer in reachable}
+    return [node for node in nodes if node.name != own_name and not {node.uid, node.name} & known]
 
 
 def _shared(nodes: Iterable[NodeFacts]) -> frozenset[str]:
