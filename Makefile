@@ -12,6 +12,9 @@ PIP_COMPILE := ../$(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-em
 	--no-emit-find-links --strip-extras --allow-unsafe --no-header
 PYTEST := $(BIN)/python -m pytest
 
+# One cluster lives through all of it, so the order is given.
+E2E := $(addprefix tests/k8s/suite/,install.py disruption.py api_server.py nodes.py uninstall.py)
+
 # Stamps bear the hash of what they stand for: a checkout or a rebase that only touches files costs nothing.
 LOCKED := .venv/.locked-$(shell sha256sum < $(LOCK) | cut -c1-16)
 INSTALLED := .venv/.installed-$(shell cat $(LOCK) $(PYPROJECTS) | sha256sum | cut -c1-16)
@@ -91,7 +94,7 @@ images: setup ## Build the image (Docker or buildah) and an archive for containe
 
 e2e: setup ## A real three-node Kubernetes on this machine; needs root, `make images`, Go or KUBE_BIN_DIR, containerd, runc, etcd
 	[ -f build/images/weave-net.tar ] || scripts/build-images
-	$(PYTEST) -p no:xdist -s -v --timeout 900 tests/k8s/suite.py $(ARGS)
+	$(PYTEST) -p no:xdist -s -v --timeout 600 $(E2E) $(ARGS)
 
 clean: ## Remove everything that `setup` and the tools made
 	rm -rf .venv build services/cni-shim/exec/build .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage*

@@ -1,8 +1,10 @@
 """The programs of the end-to-end tests: from KUBE_BIN_DIR, or built once from `tools/go.mod`.
 
-    python -m tests.k8s.binaries helm kubectl ...
+    python -m tests.k8s.binaries helm kubectl ...     builds what is missing, prints where it is
+    python -m tests.k8s.binaries --why-not            prints what hinders that; nothing: it can be
 
-builds what is missing and prints where it is. Builds are kept by the content of go.mod and go.sum.
+Builds are kept by the content of go.mod and go.sum. A Go that is older than they ask for fetches
+the right one as a module; that takes Go 1.21.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 TOOLS = Path(__file__).parent / "tools"
@@ -26,6 +30,10 @@ PACKAGES = {
 }
 # The compiler takes 1 to 2 GB per package of the API server; two at a time suit small machines.
 _PARALLEL = "2"
+# Debuggers have no use for these programs: without their tables the compiler writes a third less.
+_COMPILER_FLAGS = "all=-dwarf=false"
+_FIRST_GO_THAT_FETCHES_OTHERS = (1, 21)
+_DOWNLOAD_S = 300
 
 
 class Unavailable(Exception):
@@ -34,18 +42,44 @@ class Unavailable(Exception):
 
 def find(name: str) -> Path:
     """The program, built if need be. Raises Unavailable, CalledProcessError."""
-    given = os.environ.get("KUBE_BIN_DIR")
-    if given and (program := Path(given) / name).is_file():
-        return program
-    folder = cache_dir()
-    program = folder / name
-    if not program.is_file():
+    return find_all([name])[0]
+
+
+def find_all(names: Sequence[str]) -> list[Path]:
+    """The programs; what is missing is built at once. Raises Unavailable, CalledProcessError."""
+    if any(not _place(name).is_file() for name in names):
+        folder = cache_dir()
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not program.is_file():
-                _build(name, program)
-    return program
+            missing = [name for name in names if not _place(name).is_file()]
+            if missing:
+                _build(missing, folder)
+    return [_place(name) for name in names]
+
+
+def why_not() -> str:
+    """What stands against the use of the programs here; empty: nothing."""
+    if all(_place(name).is_file() for name in PACKAGES):
+        return ""
+    if shutil.which("go") is None:
+        return "there is no Go, and no KUBE_BIN_DIR with the programs of Kubernetes 1.30 or later"
+    said = _go("env", "GOVERSION", local=True).stdout.strip()
+    version = tuple(map(int, re.findall(r"\d+", said)[:2]))
+    if version < _FIRST_GO_THAT_FETCHES_OTHERS:
+        return f"Go is {said}; 1.21 is the first that fetches the one that go.mod asks for"
+    try:
+        fetched = _go("mod", "download")
+    except subprocess.TimeoutExpired:
+        return f"modules cannot be fetched within {_DOWNLOAD_S} s"
+    return f"modules cannot be fetched: {fetched.stderr.strip()}" if fetched.returncode else ""
+
+
+def _place(name: str) -> Path:
+    given = os.environ.get("KUBE_BIN_DIR")
+    if given and (program := Path(given) / name).is_file():
+        return program
+    return cache_dir() / name
 
 
 def cache_dir() -> Path:
@@ -55,24 +89,49 @@ def cache_dir() -> Path:
     return root / "weave-net" / "kubernetes" / hashlib.sha256(content).hexdigest()[:16]
 
 
-def _build(name: str, program: Path) -> None:
+def _build(names: Sequence[str], folder: Path) -> None:
     if shutil.which("go") is None:
         raise Unavailable(
-            f"{name} is neither in KUBE_BIN_DIR nor can it be built: install Go, "
+            f"{', '.join(names)}: neither in KUBE_BIN_DIR nor can it be built: install Go, "
             "or set KUBE_BIN_DIR to a folder with the programs of Kubernetes 1.30 or later"
         )
-    print(f"building {name} (once; several minutes)", file=sys.stderr)
-    temporary = program.with_name(f"{name}.new")
+    print(f"building {', '.join(names)} (once; several minutes)", file=sys.stderr)
+    fresh = folder / "new"
+    fresh.mkdir(exist_ok=True)
+    # One call for all: they share most packages, and linking one takes one processor.
     subprocess.run(
         [
-            *("nice", "-n", "15", "go", "build", "-p", _PARALLEL, "-trimpath", "-mod=readonly"),
-            *("-ldflags", _link_flags(), "-o", str(temporary), PACKAGES[name]),
+            *("nice", "-n", "10", "go", "build", "-p", _PARALLEL, "-trimpath", "-mod=readonly"),
+            *(f"-gcflags={_COMPILER_FLAGS}", "-ldflags", _link_flags(), "-o", f"{fresh}/"),
+            *(PACKAGES[name] for name in names),
         ],
         cwd=TOOLS,
-        env={**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"},
+        env=_environment(),
         check=True,
     )
-    temporary.rename(program)
+    for name in names:
+        (fresh / name).rename(folder / name)
+    fresh.rmdir()
+
+
+def _environment() -> dict[str, str]:
+    flags = {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false", "GOTOOLCHAIN": "auto"}
+    return {**os.environ, **flags}
+
+
+def _go(*argv: str, local: bool = False) -> subprocess.CompletedProcess[str]:
+    environment = _environment()
+    if local:
+        environment["GOTOOLCHAIN"] = "local"
+    return subprocess.run(
+        ["go", *argv],
+        cwd=TOOLS,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_DOWNLOAD_S,
+    )
 
 
 def _link_flags() -> str:
@@ -92,9 +151,17 @@ def _link_flags() -> str:
     return " ".join(["-s", "-w", *flags])
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The command line."""
+    if sys.argv[1:] == ["--why-not"]:
+        print(why_not())
+        return
     try:
-        for wanted in sys.argv[1:] or PACKAGES:
-            print(find(wanted))
+        for program in find_all(sys.argv[1:] or list(PACKAGES)):
+            print(program)
     except (Unavailable, subprocess.CalledProcessError) as failure:
         sys.exit(str(failure))
+
+
+if __name__ == "__main__":
+    main()

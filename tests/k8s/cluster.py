@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.k8s import certificates
-from tests.k8s.binaries import find
+from tests.k8s.binaries import PACKAGES, find, find_all
 from weave_lab import containerd, pause, processes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,13 +82,16 @@ class KubeNode:
     def folder(self) -> Path:
         return FOLDER / self.name
 
-    def exec(self, *argv: str, check: bool = True, timeout_s: float = 60) -> str:
-        """Runs a program in the node's namespaces."""
+    def enter(self) -> list[str]:
+        """The command that enters the node's namespaces, without the program to run."""
         # Started by nsenter, unshare --fork: the child of the recorded process is the node's first.
         parent = (self.folder / "pid").read_text().strip()
         (first,) = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        enter = ["nsenter", f"--target={first}", "--mount", "--net", "--pid", "--"]
-        return run(*enter, *argv, check=check, timeout_s=timeout_s)
+        return ["nsenter", f"--target={first}", "--mount", "--net", "--pid", "--"]
+
+    def exec(self, *argv: str, check: bool = True, timeout_s: float = 60) -> str:
+        """Runs a program in the node's namespaces."""
+        return run(*self.enter(), *argv, check=check, timeout_s=timeout_s)
 
 
 class Cluster:
@@ -97,6 +100,7 @@ class Cluster:
     def __init__(self, count: int = 3) -> None:
         self.nodes = [KubeNode(number) for number in range(1, count + 1)]
         self.kubeconfig = FOLDER / "kubeconfig"
+        self.images = FOLDER / "images"
 
     def kubectl(self, *argv: str, check: bool = True, stdin: str = "") -> str:
         """Asks the API server."""
@@ -116,20 +120,21 @@ class Cluster:
 
     def up(self, images: Sequence[Path]) -> None:
         """Makes everything; nodes are registered, and not ready for want of a network."""
-        for name in ("kubelet", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
-            find(name)
+        find_all(list(PACKAGES))
         self.down()
         FOLDER.mkdir(mode=0o755)
         certificates.write(FOLDER, [API_SERVICE, HOST, "127.0.0.1"])
         (FOLDER / "tokens.csv").write_text(f"{TOKEN},admin,admin,system:masters\n")
         self.kubeconfig.write_text(_kubeconfig())
-        pause.write_archive(FOLDER / "images" / "pause.tar")
+        pause.write_archive(self.images / "pause.tar")
+        for image in images:
+            (self.images / image.name).symlink_to(image)
         run("ip", "link", "add", BRIDGE, "type", "bridge")
         run("ip", "addr", "add", f"{HOST}/24", "dev", BRIDGE)
         run("ip", "link", "set", BRIDGE, "up")
         self._start_control_plane()
         for node in self.nodes:
-            self.start_node(node, [FOLDER / "images" / "pause.tar", *images])
+            self.start_node(node)
         wait("nodes are registered", lambda: len(self.get("nodes")["items"]) == len(self.nodes))
 
     def down(self) -> None:
@@ -152,8 +157,8 @@ class Cluster:
             run("umount", "--lazy", mounts, check=False)
         shutil.rmtree(FOLDER, ignore_errors=True)
 
-    def start_node(self, node: KubeNode, images: Sequence[Path]) -> None:
-        """Makes the namespaces of a node and starts containerd and kubelet in them."""
+    def start_node(self, node: KubeNode) -> None:
+        """A new machine: namespaces, containerd with the images, kubelet."""
         node.folder.mkdir()
         for folder in (
             "containerd",
@@ -163,6 +168,7 @@ class Cluster:
             "weave",
             "pods",
             "containers",
+            "manifests",
         ):
             (node.folder / folder).mkdir()
         for plugin in Path("/usr/lib/cni").iterdir():
@@ -170,7 +176,8 @@ class Cluster:
         (node.folder / "containerd.toml").write_text(
             containerd.configuration(Path("/var/lib/containerd"))
         )
-        (node.folder / "kubelet.yaml").write_text(_KUBELET)
+        kubelet = f"{_KUBELET}staticPodPath: {node.folder / 'manifests'}\n"
+        (node.folder / "kubelet.yaml").write_text(kubelet)
         netns, veth = node.netns, f"wku{node.number}"
         run("ip", "netns", "add", netns)
         run("ip", "-n", netns, "link", "set", "lo", "up")
@@ -182,7 +189,7 @@ class Cluster:
         enter = ["nsenter", f"--net=/run/netns/{netns}"]
         run(*enter, "nft", "-f", "-", stdin=_API_SERVICE_RULES)
         boot = node.folder / "boot.sh"
-        boot.write_text(_boot_script(node, images))
+        boot.write_text(_boot_script(node, sorted(self.images.glob("*.tar"))))
         private = [
             "unshare",
             "--mount",
@@ -195,6 +202,22 @@ class Cluster:
         self._spawn(
             node.folder / "boot.log", node.folder / "pid", *enter, *private, "bash", str(boot)
         )
+
+    def remove_machine(self, node: KubeNode) -> None:
+        """Power off, disk and all; its Node stays."""
+        pid = int((node.folder / "pid").read_text())
+        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+        # The first process of a pid namespace takes all others along, in its own time.
+        wait(f"processes of {node.name} end", lambda: not _uses(node.folder))
+        run("ip", "netns", "del", node.netns)
+        shutil.rmtree(node.folder)
+
+    def restart_kubelet(self, node: KubeNode) -> None:
+        """Kills it; the node starts it again. Containers go on."""
+        # Process ids of the node's own namespace: nothing outside of it is found.
+        node.exec("pkill", "-9", "-x", "kubelet")
 
     def _start_control_plane(self) -> None:
         (FOLDER / "etcd").mkdir(mode=0o700)
@@ -255,6 +278,15 @@ class Cluster:
             number = output.fileno()
             started = processes.spawn(list(argv), dict(os.environ), stdout=number, stderr=number)
         pid.write_text(str(started))
+
+
+def _uses(folder: Path) -> bool:
+    """Does a process run whose command line names the folder?"""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if f"{folder}/".encode() in path.read_bytes():
+                return True
+    return False
 
 
 def _mounts_below(folder: Path) -> list[str]:
@@ -339,8 +371,11 @@ sysctl -qw net.ipv4.ip_forward=1
 containerd -c {folder}/containerd.toml >{folder}/containerd.log 2>&1 &
 for try in $(seq 100); do [ -S /run/containerd/containerd.sock ] && break; sleep 0.1; done
 {imports}
-exec {find("kubelet")} --config={folder}/kubelet.yaml --kubeconfig={FOLDER}/kubeconfig \\
-    --hostname-override={node.name} --node-ip={node.address} >{folder}/kubelet.log 2>&1
+while :; do
+  {find("kubelet")} --config={folder}/kubelet.yaml --kubeconfig={FOLDER}/kubeconfig \\
+    --hostname-override={node.name} --node-ip={node.address} >>{folder}/kubelet.log 2>&1 || true
+  sleep 1
+done
 """
 
 

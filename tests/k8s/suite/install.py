@@ -1,0 +1,100 @@
+"""From nodes without a network to pods that reach each other."""
+
+from __future__ import annotations
+
+import time
+
+from tests.k8s import figures
+from tests.k8s.agents import CHART, agents, all_ready, ready_nodes
+from tests.k8s.cluster import ROOT, Cluster, wait
+from tests.k8s.workload import address, deploy, failures, remove, running
+
+MATRIX_PODS = 12
+
+
+def test_nodes_wait_for_a_network(cluster: Cluster) -> None:
+    assert ready_nodes(cluster) == set()
+
+
+def test_install_makes_all_nodes_ready_within_30_seconds(cluster: Cluster) -> None:
+    start = time.monotonic()
+
+    cluster.helm("install", "weave-net", str(ROOT / CHART))
+    wait("all nodes are Ready", lambda: len(ready_nodes(cluster)) == 3, 120)
+    seconds = time.monotonic() - start
+    wait("all agents are ready", lambda: all_ready(cluster))
+
+    figures.note("helm install to all nodes Ready", f"{seconds:.1f} s")
+    print(cluster.kubectl("get", "pods,nodes", "-A", "-o", "wide"))
+    assert seconds <= 30
+
+
+def test_every_node_shows_an_agent_whose_containers_all_run(cluster: Cluster) -> None:
+    options = ["-n", "kube-system", "-o", "wide", "--no-headers"]
+    rows = [line.split() for line in cluster.kubectl("get", "pods", *options).splitlines()]
+    shown = {row[6]: row[1:3] for row in rows if row[0].startswith("weave-net-")}
+
+    count = len(agents(cluster)[0]["spec"]["containers"])
+    assert shown == {node.name: [f"{count}/{count}", "Running"] for node in cluster.nodes}
+
+
+def test_the_condition_says_that_the_network_is_there(cluster: Cluster) -> None:
+    for node in cluster.get("nodes")["items"]:
+        found = {item["type"]: item for item in node["status"]["conditions"]}
+        assert found["NetworkUnavailable"]["status"] == "False"
+        assert found["NetworkUnavailable"]["reason"] == "WeaveIsUp"
+
+
+def test_each_node_tells_that_its_network_works(cluster: Cluster) -> None:
+    def told() -> set[str]:
+        found = cluster.get("events", "--field-selector", "reason=WeaveReady")["items"]
+        return {item["involvedObject"]["name"] for item in found}
+
+    wait("an Event at each Node", lambda: told() == {node.name for node in cluster.nodes})
+    assert "WeaveReady" in cluster.kubectl("describe", "node", "node1")
+
+
+def test_twelve_pods_reach_each_other_by_ping_and_http(cluster: Cluster) -> None:
+    seconds = deploy(cluster, "web", MATRIX_PODS)
+    pods = running(cluster, "web")
+
+    failed = failures(cluster, pods, pods, "ping", "fetch")
+
+    figures.note(f"{MATRIX_PODS} pods created and ready", f"{seconds:.1f} s")
+    assert failed == []
+    assert len({address(pod) for pod in pods}) == MATRIX_PODS
+    assert {pod["spec"]["nodeName"] for pod in pods} == {"node1", "node2", "node3"}
+
+
+def test_pods_and_host_network_reach_each_other(cluster: Cluster) -> None:
+    deploy(cluster, "host", 3, host_network=True)
+    hosts, pods = running(cluster, "host"), running(cluster, "web")
+
+    failed = failures(cluster, hosts, pods, "fetch")
+    # A request to a pod with the host's network is answered by the node itself.
+    failed += failures(cluster, pods[:3], hosts, "ping", "fetch")
+    remove(cluster, "host")
+
+    assert failed == []
+
+
+def test_helm_test_proves_traffic_across_nodes(cluster: Cluster) -> None:
+    assert "Succeeded" in cluster.helm("test", "weave-net")
+
+
+def test_known_lines_are_in_the_logs(cluster: Cluster) -> None:
+    name = agents(cluster)[0]["metadata"]["name"]
+    command = ["logs", "-n", "kube-system", name, "-c"]
+
+    assert "Our name is" in cluster.kubectl(*command, "router")
+    assert "Our name is" in cluster.kubectl(*command, "gossip")
+    assert "connection fully established" in cluster.kubectl(*command, "gossip")
+    assert "ready: ADD succeeds from now on" in cluster.kubectl(*command, "cni-shim")
+
+
+def test_memory_of_the_agents(cluster: Cluster) -> None:
+    figures.note_memory(cluster)
+
+    reported = {what for what, _ in figures.noted}
+    containers = agents(cluster)[0]["spec"]["containers"]
+    assert {f"working set of {item['name']}" for item in containers} <= reported
