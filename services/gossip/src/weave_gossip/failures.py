@@ -6,7 +6,7 @@ become links, by address, and links that ended, by peer. The core forgets a link
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from weave_gossip.core.messages import Refusal, RefusalCode
@@ -50,9 +50,10 @@ class Failures:
             del self._refused[next(iter(self._refused))]
         return True
 
-    def accepted(self, host: str) -> None:
-        """A link with that host came up: what was wrong no longer is."""
-        self._refused.pop(host, None)
+    def accepted(self, hosts: Iterable[str]) -> None:
+        """A link with whoever has these addresses came up: what was wrong no longer is."""
+        for host in hosts:
+            self._refused.pop(host, None)
 
     def lost(self, peer: PeerName, refusal: Refusal) -> None:
         """A link to this peer ended."""

@@ -7,6 +7,7 @@ import itertools
 import logging
 from collections.abc import Mapping
 
+from weave_gossip.core.directory import addresses_of
 from weave_gossip.core.effects import LinkId
 from weave_gossip.core.messages import Hello, Message, Refusal, RefusalCode
 from weave_gossip.errors import LinkError
@@ -154,7 +155,7 @@ class TcpNetwork:
         )
         self._links[link] = EstablishedLink(link, agreed.stream, self)
         self._peers[link] = hello.name
-        self.failures.accepted(address.rpartition(":")[0])
+        self.failures.accepted([_host(address), *map(_host, addresses_of(hello))])
         self.first_link.set()
         self._driver.call(
             lambda mesh, now: mesh.link_established(
@@ -169,7 +170,7 @@ class TcpNetwork:
 
     def _note_refused(self, address: str, error: LinkError) -> None:
         # The source port of each try is another: without it a storm is one line a minute.
-        host = address.rpartition(":")[0]
+        host = _host(address)
         is_remarkable = self.failures.refused(host, address, error.refusal, str(error))
         log.log(
             logging.INFO if is_remarkable else logging.DEBUG,
@@ -177,3 +178,8 @@ class TcpNetwork:
             host,
             error,
         )
+
+
+def _host(endpoint: str) -> str:
+    """ "10.0.0.2" of "10.0.0.2:6783"; an IPv6 address keeps its brackets."""
+    return endpoint.rpartition(":")[0]

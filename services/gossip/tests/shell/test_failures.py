@@ -41,10 +41,12 @@ def test_of_each_host_the_newest_refusal_is_shown_for_a_while(
     assert failures.refused_inbound() == []
 
 
-def test_a_link_with_the_host_ends_its_refusal(failures: Failures) -> None:
+def test_a_link_with_the_host_ends_its_refusals(failures: Failures) -> None:
+    """By whichever of its addresses it came."""
     failures.refused("10.0.0.9", "10.0.0.9:1", WRONG, "wrong secret")
+    failures.refused("[fd00::9]", "[fd00::9]:1", WRONG, "wrong secret")
 
-    failures.accepted("10.0.0.9")
+    failures.accepted(["10.0.0.9", "[fd00::9]"])
 
     assert failures.refused_inbound() == []
 

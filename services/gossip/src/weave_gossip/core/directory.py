@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from weave_gossip.core.facts import PeerFacts
+from weave_gossip.core.messages import Hello
 from weave_gossip.core.status import PeerView
 from weave_model.peer import PeerName
 
@@ -118,7 +119,7 @@ class Directory:
                 del self._addresses[address]
 
 
-def addresses_of(facts: PeerFacts) -> tuple[str, ...]:
+def addresses_of(facts: PeerFacts | Hello) -> tuple[str, ...]:
     """ "10.0.0.2:6783" or "[fd00::2]:6783" for each underlay address."""
     if not 1 <= facts.listen_port <= 65535:
         return ()
