@@ -299,6 +299,14 @@ async def test_a_crash_before_the_record_was_written_closes_no_port(world: World
         assert str(POD) in world.routes()
 
 
+async def test_that_a_port_is_open_is_kept_before_the_answer(world: World) -> None:
+    async with world.router() as router:
+        await attach(router)
+        taken = await Records(await Store.open(world.backend, Format())).load()
+
+    assert [record.phase for record in taken[0]] == [Phase.ACTIVE]
+
+
 async def test_a_restart_without_ipam_and_gossip_still_attaches(world: World) -> None:
     async with world.router() as router:
         await router.reconciler.settled()

@@ -1,7 +1,7 @@
 """What the router keeps in its store: attachments and facts of the node.
 
-Written behind the answer: the kernel holds the same and is read at every start, so an fsync on
-the path of an attach would buy nothing.
+Written behind the answer, since the kernel holds the same and is read at every start; but for an
+open port: a router that takes it for closed would close it, and no call would ever open it again.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class Records:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._pending: dict[str, bytes | None] = {}
+        self._waiters: list[asyncio.Future[None]] = []
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -65,6 +66,14 @@ class Records:
     def put(self, record: Record) -> None:
         """Keeps an attachment as it is now."""
         self._write(_key(record.key), codec.write_record(record).SerializeToString())
+
+    async def keep(self, record: Record) -> None:
+        """Keeps an attachment and returns when the store has taken it, or cannot: the kernel holds
+        it, too."""
+        done = asyncio.get_running_loop().create_future()
+        self._waiters.append(done)
+        self.put(record)
+        await done
 
     def drop(self, key: AttachmentKey) -> None:
         """Forgets an attachment."""
@@ -91,10 +100,14 @@ class Records:
             await self._wake.wait()
             self._wake.clear()
             batch, self._pending = self._pending, {}
+            waiters, self._waiters = self._waiters, []
             try:
                 await self._store.commit(batch)
             except StoreError as error:
                 log.error("cannot keep state", extra={"reason": str(error)})  # noqa: TRY400
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
             if not self._pending:
                 self._idle.set()
 

@@ -6,7 +6,11 @@ compared with that.
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
+import os
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,6 +18,12 @@ from weave_model.prefix import Prefix, coalesce, cover, parse_address
 from weave_router.core import ruleset
 from weave_router.core.state import Binding, Element
 from weave_router.kernel.nftables import Nftables, NftablesError
+
+# A listing may fail for a moment, as when the table changes faster than it can be read.
+LIST_TRIES = 5
+LIST_PAUSE_S = 0.05
+
+log = logging.getLogger(__name__)
 
 
 class WeaveTable:
@@ -27,11 +37,9 @@ class WeaveTable:
 
     def found(self) -> tuple[str, dict[str, frozenset[Element]]]:
         """The loaded text, empty when the rules in the kernel are others, and the elements of the
-        sets."""
-        try:
-            objects = self._nft.run_json(f"list table {ruleset.TABLE}")
-        except NftablesError:
-            # No table is the only way in which listing one table fails.
+        sets. Raises NftablesError."""
+        objects = self._list()
+        if objects is None:
             return "", {}
         body = self._body if self._body and _rules(objects) == self._listing else ""
         return body, _elements(objects)
@@ -62,18 +70,27 @@ class WeaveTable:
         self._nft.run(f"add table {ruleset.TABLE}\ndelete table {ruleset.TABLE}\n")
         self._body = self._listing = ""
 
+    def _list(self, *, elements: bool = True) -> list[dict[str, Any]] | None:
+        """What nft lists of the table; None when there is none. Raises NftablesError."""
+        for tries_left in reversed(range(LIST_TRIES)):
+            try:
+                return self._nft.run_json(f"list table {ruleset.TABLE}", elements=elements)
+            except NftablesError as error:
+                # Anything else must not pass for an empty table: the ports of all pods would close.
+                if os.strerror(errno.ENOENT) in str(error):
+                    return None
+                log.warning("cannot list table %s: %s", ruleset.TABLE, error)
+                if not tries_left:
+                    raise
+                time.sleep(LIST_PAUSE_S)
+        return None
+
     def _chains(self) -> list[str]:
-        try:
-            objects = self._nft.run_json(f"list table {ruleset.TABLE}", elements=False)
-        except NftablesError:
-            return []
+        objects = self._list(elements=False) or []
         return [item["chain"]["name"] for item in objects if "chain" in item]
 
     def _anew(self, body: str) -> str:
-        try:
-            elements = _elements(self._nft.run_json(f"list table {ruleset.TABLE}"))
-        except NftablesError:
-            elements = {}
+        elements = _elements(self._list() or [])
         kept = {name: found for name, found in elements.items() if name in ruleset.SETS}
         return (
             f"add table {ruleset.TABLE}\ndelete table {ruleset.TABLE}\n"
