@@ -74,10 +74,10 @@ bench-ipam: setup ## Durable allocations per second; ARGS=--redis measures that 
 	$(BIN)/python -m bench.ipam $(ARGS)
 
 sim: setup ## Meshes of 50 peers in trouble, all invariants checked: SEED=1234 SEEDS=50 runs 1234 to 1283
-	$(BIN)/python -m tests.sim --seed $(or $(SEED),1234) --seeds $(or $(SEEDS),20) --workers $(WORKERS) $(ARGS)
+	$(BIN)/python -m tests.sim --seed $(or $(SEED),1234) --seeds $(or $(SEEDS),50) --workers $(WORKERS) $(ARGS)
 
 sim-scale: setup ## The scenario table at 1,000 peers: SEED=1234 SEEDS=3
-	$(BIN)/python -m tests.sim.scale --seed $(or $(SEED),1234) --seeds $(or $(SEEDS),1) $(ARGS)
+	$(BIN)/python -m tests.sim.scale --seed $(or $(SEED),1234) --seeds $(or $(SEEDS),3) --workers $(WORKERS) $(ARGS)
 
 chart: setup ## Write the chart's table of values and the plain manifest
 	$(BIN)/python scripts/render-chart

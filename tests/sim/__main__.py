@@ -6,19 +6,20 @@ import argparse
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.sim.trouble import run_trouble
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tests.sim", description=__doc__)
     parser.add_argument("--seed", type=int, default=1234, help="the first seed")
     parser.add_argument("--seeds", type=int, default=20, help="how many from there on")
     parser.add_argument("--peers", type=int, default=50)
     parser.add_argument("--seconds", type=float, default=60.0, help="of trouble, in virtual time")
     parser.add_argument("--workers", type=int, default=2)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     started = time.monotonic()
     failed = []
     seeds = range(options.seed, options.seed + options.seeds)

@@ -10,6 +10,7 @@ from tests.sim.conditions import Conditions
 from tests.sim.network import Network
 from tests.sim.node import Node
 from tests.sim.scheduler import Scheduler
+from weave_gossip.core.facts import PayloadCodec
 from weave_gossip.core.options import MeshOptions
 from weave_model.peer import PeerName
 
@@ -25,13 +26,14 @@ class Cluster:
         seeds: int = 3,
         options: MeshOptions | None = None,
         conditions: Conditions | None = None,
+        codec: PayloadCodec | None = None,
     ) -> None:
         """The first `seeds` nodes are the targets of all."""
         self.rng = Random(seed)
         self.scheduler = Scheduler()
         self.conditions = conditions or Conditions()
         self.network = Network(self.scheduler, Random(self.rng.getrandbits(64)), self.conditions)
-        self.codec = SimCodec()
+        self.codec = codec or SimCodec()
         self._options = options or MeshOptions()
         self.nodes: list[Node] = []
         self._targets = tuple(f"10.0.{n // 256}.{n % 256}:6783" for n in range(1, seeds + 1))

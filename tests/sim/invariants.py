@@ -56,20 +56,12 @@ class Watchman:
 
     def _check_own_are_stored(self, node: Node, message: Documents) -> None:
         """Nobody hears of a document of ours that a crash could take back."""
+        written = node.mesh._publisher._author._documents
         for document in message.documents:
-            if document.id.writer != node.name or document.id in self._disputed(node):
-                continue
-            stored = node.stored.get(document.id)
-            is_stored = stored is not None and stored.order >= document.order
-            self._must(is_stored, node, f"sends {document.id} before it is stored")
-
-    def _disputed(self, node: Node) -> set[DocumentId]:
-        """Documents under our name that others wrote: forwarded like any, answered soon."""
-        return {
-            document.id
-            for document in node.mesh._knowledge.replica.of_writer(node.name)
-            if node.stored.get(document.id) != document
-        }
+            # Those under our name that others wrote are forwarded like any, and answered soon.
+            if document.id.writer == node.name and written.get(document.id) == document:
+                is_stored = node.stored.get(document.id) == document
+                self._must(is_stored, node, f"sends {document.id} before it is stored")
 
     def _check_grows(self, node: Node, document: Document) -> None:
         """A replica only ever goes forward."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tests.sim.conditions import Conditions
 from tests.sim.scheduler import Scheduler
-from tests.sim.wire import frame_bytes
+from tests.sim.wire import frame_bytes, pass_through_encoding
 from weave_gossip.core.effects import Dial, LinkId
 from weave_gossip.core.messages import Hello, Message, Refusal, RefusalCode
 
@@ -39,6 +39,8 @@ class Network:
     def __init__(self, scheduler: Scheduler, rng: Random, conditions: Conditions) -> None:
         self.scheduler = scheduler
         self.conditions = conditions
+        # One frame in so many goes through the real encoding and back; 0: none, sizes are computed.
+        self.encode_every = 0
         self.frames = 0
         self.payload_bytes = 0
         # By body, for whoever wonders where the bytes go.
@@ -131,6 +133,8 @@ class Network:
         size = frame_bytes(message)
         stream.node.sent_bytes += size
         self.frames += 1
+        if self.encode_every and self.frames % self.encode_every == 0:
+            message = pass_through_encoding(message)
         self.payload_bytes += size
         kind = type(message).__name__
         self.bytes_by_kind[kind] = self.bytes_by_kind.get(kind, 0) + size

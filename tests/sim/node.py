@@ -7,7 +7,6 @@ from ipaddress import IPv4Address
 from random import Random
 from typing import Any
 
-from tests.sim.codec import SimCodec
 from tests.sim.network import Network, Stream
 from weave_gossip.core.documents import Document, DocumentId
 from weave_gossip.core.effects import (
@@ -25,7 +24,7 @@ from weave_gossip.core.effects import (
     PersistTargets,
     Send,
 )
-from weave_gossip.core.facts import PeerFacts
+from weave_gossip.core.facts import PayloadCodec, PeerFacts
 from weave_gossip.core.mesh import Mesh
 from weave_gossip.core.messages import Hello, Message, Refusal
 from weave_gossip.core.options import MeshOptions
@@ -43,7 +42,7 @@ class Node:
         network: Network,
         rng: Random,
         options: MeshOptions,
-        codec: SimCodec,
+        codec: PayloadCodec,
         targets: tuple[str, ...],
         name: PeerName | None = None,
     ) -> None:

@@ -5,6 +5,7 @@ the length prefix and the protobuf encoding, without TLS and TCP.
 
 from __future__ import annotations
 
+from weave_gossip.codec.frames import decode_frame, encode_frame
 from weave_gossip.core.documents import Document, DocumentId, DocumentVersion
 from weave_gossip.core.messages import (
     Announce,
@@ -28,6 +29,18 @@ _id_sizes: dict[DocumentId, int] = {}
 def frame_bytes(message: Message) -> int:
     """Exact size on the stream, as tests/sim/test_wire.py compares with the generated code."""
     return LENGTH_PREFIX_BYTES + _field(_body_bytes(message))
+
+
+def pass_through_encoding(message: Message) -> Message:
+    """What the other side makes of the message; raises AssertionError if that is another one, or
+    of another size than computed.
+    """
+    encoded = encode_frame(message)
+    decoded = decode_frame(encoded)
+    assert decoded is not None, f"{message} is unknown to its own codec"
+    assert decoded == message, f"{message} arrives as {decoded}"
+    assert LENGTH_PREFIX_BYTES + len(encoded) == frame_bytes(message), f"size of {message}"
+    return decoded
 
 
 def _body_bytes(message: Message) -> int:
