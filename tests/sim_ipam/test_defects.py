@@ -649,5 +649,6 @@ def test_the_last_ones_of_a_cluster_that_leave_wait_and_hand_nothing_to_and_fro(
         assert peer.allocator is not None
         why = peer.allocator.why_pending(call.request)
         assert call.outcome is not None or "reachable peer that takes" in why
-        documents = peer.state.documents.values()
-        assert all(block.generation < 20 for document in documents for block in document.blocks)
+        for document in peer.state.documents.values():
+            assert all(block.generation < 20 for block in document.blocks)
+            assert all(grant.generation < 20 for grant in document.grants)

@@ -1,10 +1,14 @@
-"""Real ipam services on unix sockets and a fake mesh: one ring, no address twice, nothing lost."""
+"""Real ipam services on unix sockets and a fake mesh: one ring, no address twice, nothing lost;
+with each kind of store."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
 import random
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -16,10 +20,11 @@ from weave.ipam.v1 import ipam_pb2
 from weave_ipam.codec import key_to_proto, prefix_to_proto
 from weave_ipam.config import GuessedConsensus
 from weave_ipam.core.options import Agreed, Observer, Seeded
+from weave_ipam.testing import cluster as testing
 from weave_ipam.testing.cluster import (
     TIMEOUT_S,
+    Cluster,
     IpamNode,
-    cluster,
     code_of,
     pod_key,
     seeded,
@@ -28,16 +33,29 @@ from weave_ipam.testing.cluster import (
 from weave_ipam.testing.mesh import Mesh
 from weave_model.peer import PeerName
 from weave_model.prefix import Prefix
+from weave_runtime.testing import RedisServer
 
 # Long enough to be seen, short enough to wait for.
 QUARANTINE = timedelta(seconds=0.5)
+
+
+MakeCluster = Callable[..., contextlib.AbstractAsyncContextManager[Cluster]]
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def cluster(request: pytest.FixtureRequest) -> MakeCluster:
+    """Makes clusters whose nodes keep their state in a store of this kind."""
+    if request.param == "sqlite":
+        return testing.cluster
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return functools.partial(testing.cluster, store_url=server.url)
 
 
 def small(text: str) -> tuple[Prefix, ...]:
     return (Prefix.parse(text),)
 
 
-async def test_three_nodes_form_one_ring_and_give_distinct_addresses() -> None:
+async def test_three_nodes_form_one_ring_and_give_distinct_addresses(cluster: MakeCluster) -> None:
     async with cluster(3) as made:
         addresses = await asyncio.gather(
             *(node.address(f"pod-{n}") for node in made.nodes for n in range(5))
@@ -51,14 +69,14 @@ async def test_three_nodes_form_one_ring_and_give_distinct_addresses() -> None:
 
 
 @pytest.mark.parametrize("init", [Agreed(), seeded(1)])
-async def test_other_ways_to_the_first_ring(init: Agreed | Seeded) -> None:
+async def test_other_ways_to_the_first_ring(cluster: MakeCluster, init: Agreed | Seeded) -> None:
     async with cluster(2, init=init) as made:
         addresses = [await node.address("a") for node in made.nodes]
 
     assert len(set(addresses)) == 2
 
 
-async def test_an_observer_takes_the_ring_that_others_make() -> None:
+async def test_an_observer_takes_the_ring_that_others_make(cluster: MakeCluster) -> None:
     async with cluster(1) as made:
         observer = made.add(2, ipalloc_init=Observer())
         await observer.start_gossip()
@@ -68,7 +86,7 @@ async def test_an_observer_takes_the_ring_that_others_make() -> None:
         assert await observer.address("a") != await made.nodes[0].address("a")
 
 
-async def test_an_address_carries_the_length_of_its_subnet() -> None:
+async def test_an_address_carries_the_length_of_its_subnet(cluster: MakeCluster) -> None:
     async with cluster(1) as made:
         answer = await made.nodes[0].allocate("a")
         subnet = prefix_to_proto(Prefix.parse("10.32.5.0/24"))
@@ -79,7 +97,7 @@ async def test_an_address_carries_the_length_of_its_subnet() -> None:
     assert inside.addresses[0].address[:3] == bytes([10, 32, 5])
 
 
-async def test_dual_stack_gives_one_address_per_family() -> None:
+async def test_dual_stack_gives_one_address_per_family(cluster: MakeCluster) -> None:
     ranges = (Prefix.parse("10.32.0.0/16"), Prefix.parse("fd00:32::/64"))
     async with cluster(2, ipalloc_range=ranges) as made:
         answers = [await node.allocate("a") for node in made.nodes]
@@ -89,7 +107,7 @@ async def test_dual_stack_gives_one_address_per_family() -> None:
     assert answers[0].addresses[1] != answers[1].addresses[1]
 
 
-async def test_a_node_without_space_gets_some_from_others() -> None:
+async def test_a_node_without_space_gets_some_from_others(cluster: MakeCluster) -> None:
     async with cluster(3, ipalloc_range=small("10.32.0.0/26")) as made:
         # More than any node's share at the start, less than all.
         addresses = [await made.nodes[2].address(f"pod-{n}") for n in range(40)]
@@ -97,7 +115,7 @@ async def test_a_node_without_space_gets_some_from_others() -> None:
     assert len(set(addresses)) == 40
 
 
-async def test_a_full_universe_is_told_and_a_release_helps() -> None:
+async def test_a_full_universe_is_told_and_a_release_helps(cluster: MakeCluster) -> None:
     async with cluster(1, ipalloc_range=small("10.32.0.0/29")) as made:
         node = made.nodes[0]
         for n in range(6):
@@ -111,7 +129,7 @@ async def test_a_full_universe_is_told_and_a_release_helps() -> None:
         assert "one-too-many" not in await node.allocations()
 
 
-async def test_a_full_universe_is_told_before_anybody_asks_in_vain() -> None:
+async def test_a_full_universe_is_told_before_anybody_asks_in_vain(cluster: MakeCluster) -> None:
     async with cluster(2, ipalloc_range=small("10.32.0.0/29"), quarantine=QUARANTINE) as made:
         one, other = made.nodes
         for n in range(6):
@@ -131,7 +149,7 @@ async def test_a_full_universe_is_told_before_anybody_asks_in_vain() -> None:
             assert not status.families[0].exhausted
 
 
-async def test_allocation_goes_on_while_gossip_restarts() -> None:
+async def test_allocation_goes_on_while_gossip_restarts(cluster: MakeCluster) -> None:
     async with cluster(2) as made:
         node = made.nodes[0]
         await node.address("a")
@@ -142,7 +160,7 @@ async def test_allocation_goes_on_while_gossip_restarts() -> None:
         assert len(set((await node.allocations()).values())) == 2
 
 
-async def test_a_claim_takes_an_address_from_its_owner() -> None:
+async def test_a_claim_takes_an_address_from_its_owner(cluster: MakeCluster) -> None:
     async with cluster(2, init=seeded(1, 2), ipalloc_range=small("10.32.0.0/24")) as made:
         one, other = made.nodes
         await asyncio.gather(one.until_ready(), other.until_ready())
@@ -155,7 +173,7 @@ async def test_a_claim_takes_an_address_from_its_owner() -> None:
         assert await one.lookup("a") == [wanted.partition("/")[0]]
 
 
-async def test_a_claim_of_a_held_address_says_who_holds_it() -> None:
+async def test_a_claim_of_a_held_address_says_who_holds_it(cluster: MakeCluster) -> None:
     async with cluster(1) as made:
         node = made.nodes[0]
         held = await node.address("holder")
@@ -167,7 +185,7 @@ async def test_a_claim_of_a_held_address_says_who_holds_it() -> None:
     assert "holder" in (caught.value.details() or "")
 
 
-async def test_a_dead_peer_is_reclaimed_once() -> None:
+async def test_a_dead_peer_is_reclaimed_once(cluster: MakeCluster) -> None:
     async with cluster(3, init=seeded(1, 2, 3), ipalloc_range=small("10.32.0.0/24")) as made:
         one, other, dead = made.nodes
         await asyncio.gather(*(node.until_ready() for node in made.nodes))
@@ -186,7 +204,7 @@ async def test_a_dead_peer_is_reclaimed_once() -> None:
         await one.ring_when(lambda ring: str(dead.name) not in ring.values())
 
 
-async def test_a_reachable_peer_is_not_reclaimed() -> None:
+async def test_a_reachable_peer_is_not_reclaimed(cluster: MakeCluster) -> None:
     async with cluster(2) as made:
         await asyncio.gather(*(node.until_ready() for node in made.nodes))
 
@@ -196,7 +214,7 @@ async def test_a_reachable_peer_is_not_reclaimed() -> None:
             assert code_of(caught.value) == code
 
 
-async def test_leaving_hands_everything_over() -> None:
+async def test_leaving_hands_everything_over(cluster: MakeCluster) -> None:
     async with cluster(2, init=seeded(1, 2), ipalloc_range=small("10.32.0.0/24")) as made:
         stays, leaves = made.nodes
         await asyncio.gather(stays.until_ready(), leaves.until_ready())
@@ -207,7 +225,7 @@ async def test_leaving_hands_everything_over() -> None:
         await stays.ring_when(lambda ring: set(ring.values()) == {str(stays.name)})
 
 
-async def test_a_watch_of_the_ring_resumes() -> None:
+async def test_a_watch_of_the_ring_resumes(cluster: MakeCluster) -> None:
     async with cluster(1) as made:
         node = made.nodes[0]
         await node.until_ready()
@@ -226,7 +244,7 @@ async def test_a_watch_of_the_ring_resumes() -> None:
     assert first.WhichOneof("event") == "synced"
 
 
-async def test_a_check_finds_and_repairs() -> None:
+async def test_a_check_finds_and_repairs(cluster: MakeCluster) -> None:
     async with cluster(1) as made:
         node = made.nodes[0]
         dead, alive = await node.address("dead"), await node.address("alive")
@@ -244,7 +262,7 @@ async def test_a_check_finds_and_repairs() -> None:
         assert set(await node.allocations()) == {"alive", "stranger"}
 
 
-async def test_bad_requests_are_refused_with_the_reason() -> None:
+async def test_bad_requests_are_refused_with_the_reason(cluster: MakeCluster) -> None:
     async with cluster(1) as made:
         node = made.nodes[0]
         outside = prefix_to_proto(Prefix.parse("192.168.0.0/24"))
@@ -264,7 +282,7 @@ async def test_bad_requests_are_refused_with_the_reason() -> None:
         assert code_of(caught.value) == "INVALID_ARGUMENT"
 
 
-async def test_another_range_on_a_peer_is_told_on_both_sides() -> None:
+async def test_another_range_on_a_peer_is_told_on_both_sides(cluster: MakeCluster) -> None:
     async with cluster(1, ipalloc_range=small("10.32.0.0/16")) as made:
         stranger = made.add(2, ipalloc_range=small("10.40.0.0/16"), ipalloc_init=seeded(2))
         await stranger.start_gossip()
@@ -283,7 +301,7 @@ async def test_another_range_on_a_peer_is_told_on_both_sides() -> None:
             assert theirs in text
 
 
-async def test_status_before_gossip_is_there_says_what_is_missing() -> None:
+async def test_status_before_gossip_is_there_says_what_is_missing(cluster: MakeCluster) -> None:
     async with cluster(0) as made:
         node = made.add(1)
         await node.start()
@@ -296,7 +314,7 @@ async def test_status_before_gossip_is_there_says_what_is_missing() -> None:
     assert "gossip" in (caught.value.details() or "")
 
 
-async def test_a_gossip_with_another_name_ends_the_process() -> None:
+async def test_a_gossip_with_another_name_ends_the_process(cluster: MakeCluster) -> None:
     async with cluster(1) as made:
         node = made.nodes[0]
         await node.address("a")
@@ -312,7 +330,7 @@ async def test_a_gossip_with_another_name_ends_the_process() -> None:
 async def test_a_damaged_entry_ends_the_process_and_stays(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with cluster(1) as made:
+    async with testing.cluster(1) as made:
         node = made.nodes[0]
         await node.address("a")
         await node.stop()
@@ -341,7 +359,9 @@ async def check(node: IpamNode, *, repair: bool = False) -> list[ipam_pb2.CheckR
     return list(answer.findings)
 
 
-async def test_callers_that_hang_up_at_any_moment_and_release_leave_nothing() -> None:
+async def test_callers_that_hang_up_at_any_moment_and_release_leave_nothing(
+    cluster: MakeCluster,
+) -> None:
     """An answer may be on its way when its caller gives up: so who gives up releases."""
     rng = random.Random(7)
     async with cluster(1) as made:
@@ -363,6 +383,7 @@ async def test_callers_that_hang_up_at_any_moment_and_release_leave_nothing() ->
 
 
 async def test_without_a_mode_the_quorum_is_guessed_from_the_targets(
+    cluster: MakeCluster,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -379,7 +400,9 @@ async def test_without_a_mode_the_quorum_is_guessed_from_the_targets(
     assert "Assuming quorum size of 2" in caplog.text
 
 
-async def test_what_is_dead_is_freed_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_dead_is_freed_by_itself(
+    cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(weave_ipam.node, "FIRST_AUDIT_S", 0.0)
     monkeypatch.setattr(weave_ipam.node, "AUDIT_PERIOD_S", 0.05)
     async with cluster(1) as made:

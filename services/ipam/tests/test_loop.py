@@ -65,7 +65,7 @@ class SlowBackend(MemoryBackend):
 class Bench:
     """An owner with its allocator, alone and ready to allocate."""
 
-    def __init__(self, backend: SlowBackend, store: Store) -> None:
+    def __init__(self, backend: SlowBackend, store: Store, performer: type[Alone] = Alone) -> None:
         self.backend = backend
         # Added to the wall clock.
         self.later_s = 0.0
@@ -77,7 +77,7 @@ class Bench:
         state = state_of(backend.entries, "memory")
         core = Allocator(options, state, random.Random(1), time.time())
         self.owner = Owner(core, store, lambda: time.time() + self.later_s)
-        self.performer = Alone(self.owner)
+        self.performer = performer(self.owner)
         self.task = asyncio.create_task(self.owner.run(self.performer))
 
     async def ready(self) -> None:

@@ -110,7 +110,8 @@ class IpamServicer:
     def Claim(self, request, context):
         """Records that addresses are already in use by an attachment, obtaining their blocks from their
         owners if need be. Idempotent. Errors: FAILED_PRECONDITION (held by another attachment or in
-        use at another peer; says which), UNAVAILABLE, INVALID_ARGUMENT.
+        use at another peer; says which), UNAVAILABLE, INVALID_ARGUMENT. What a cancelled call has
+        recorded stays: the addresses are in use, whoever waits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

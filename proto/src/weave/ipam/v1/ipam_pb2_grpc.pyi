@@ -46,7 +46,8 @@ class IpamStub:
     Claim: _grpc.UnaryUnaryMultiCallable[_ipam_pb2.ClaimRequest, _ipam_pb2.ClaimResponse]
     """Records that addresses are already in use by an attachment, obtaining their blocks from their
     owners if need be. Idempotent. Errors: FAILED_PRECONDITION (held by another attachment or in
-    use at another peer; says which), UNAVAILABLE, INVALID_ARGUMENT.
+    use at another peer; says which), UNAVAILABLE, INVALID_ARGUMENT. What a cancelled call has
+    recorded stays: the addresses are in use, whoever waits.
     """
     Release: _grpc.UnaryUnaryMultiCallable[_ipam_pb2.ReleaseRequest, _ipam_pb2.ReleaseResponse]
     """Frees all addresses of an attachment; they rest in quarantine before they are given again.
@@ -91,7 +92,8 @@ class IpamAsyncStub(IpamStub):
     Claim: _aio.UnaryUnaryMultiCallable[_ipam_pb2.ClaimRequest, _ipam_pb2.ClaimResponse]  # type: ignore[assignment]
     """Records that addresses are already in use by an attachment, obtaining their blocks from their
     owners if need be. Idempotent. Errors: FAILED_PRECONDITION (held by another attachment or in
-    use at another peer; says which), UNAVAILABLE, INVALID_ARGUMENT.
+    use at another peer; says which), UNAVAILABLE, INVALID_ARGUMENT. What a cancelled call has
+    recorded stays: the addresses are in use, whoever waits.
     """
     Release: _aio.UnaryUnaryMultiCallable[_ipam_pb2.ReleaseRequest, _ipam_pb2.ReleaseResponse]  # type: ignore[assignment]
     """Frees all addresses of an attachment; they rest in quarantine before they are given again.
@@ -145,7 +147,8 @@ class IpamServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ipam_pb2.ClaimResponse, _abc.Awaitable[_ipam_pb2.ClaimResponse]]:
         """Records that addresses are already in use by an attachment, obtaining their blocks from their
         owners if need be. Idempotent. Errors: FAILED_PRECONDITION (held by another attachment or in
-        use at another peer; says which), UNAVAILABLE, INVALID_ARGUMENT.
+        use at another peer; says which), UNAVAILABLE, INVALID_ARGUMENT. What a cancelled call has
+        recorded stays: the addresses are in use, whoever waits.
         """
 
     @_abc_1.abstractmethod

@@ -218,11 +218,12 @@ class IpamNode:
 class Cluster:
     """Nodes that share a mesh and a Coordination."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, store_url: str = "") -> None:
         self.mesh = Mesh()
         self.coordinated = Coordinated()
         self.nodes: list[IpamNode] = []
         self._directory = directory
+        self._store_url = store_url
 
     def add(self, number: int, **options: Any) -> IpamNode:
         """A node that is not started yet; options replace those of the configuration."""
@@ -233,6 +234,7 @@ class Cluster:
             state_dir=directory / "state",
             run_dir=directory,
             http_addr="",
+            store_url=self._store_url,
             ipalloc_init=Consensus(1),
         )
         node = IpamNode(directory, peer, self.coordinated, replace(config, **options))
@@ -248,11 +250,16 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def cluster(size: int, *, init: Init | None = None, **options: Any) -> AsyncIterator[Cluster]:
-    """A cluster whose nodes all run; they agree on a ring by consensus unless told otherwise."""
+async def cluster(
+    size: int, *, init: Init | None = None, store_url: str = "", **options: Any
+) -> AsyncIterator[Cluster]:
+    """A cluster whose nodes all run; they agree on a ring by consensus unless told otherwise.
+
+    All nodes keep their state in the store of `store_url`, each for itself in SQLite without one.
+    """
     # Short names: a socket's path has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="wipam-") as directory:
-        async with Cluster(Path(directory)) as made:
+        async with Cluster(Path(directory), store_url) as made:
             for number in range(1, size + 1):
                 mode = init or Consensus(size)
                 node = made.add(number, ipalloc_init=mode, **options)
