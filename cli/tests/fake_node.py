@@ -222,6 +222,7 @@ class FakeNode:
             ("router", "Hide"): router_pb2.HideResponse(addresses=[host(10, 32, 0, 1)]),
             ("router", "Reset"): router_pb2.ResetResponse(left=["net.ipv4.ip_forward=1"]),
             ("cni", "GetStatus"): cni_status(),
+            ("cni", "Withdraw"): cni_pb2.WithdrawResponse(removed=["/opt/cni/bin/weave-net"]),
             ("cni", "Attach"): cni_pb2.AttachResponse(addresses=[host(10, 32, 0, 9)]),
             ("cni", "Detach"): cni_pb2.DetachResponse(addresses=[host(10, 32, 0, 9)]),
         }

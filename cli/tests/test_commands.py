@@ -97,10 +97,12 @@ def test_expose_and_hide_print_the_address(verb: str, weave: Weave) -> None:
 def test_reset_hands_over_before_it_removes(node: FakeNode, weave: Weave) -> None:
     done = weave("reset")
 
-    assert [rpc for _, rpc, _ in node.requests] == ["Leave", "Reset"]
+    assert [rpc for _, rpc, _ in node.requests] == ["Leave", "Withdraw", "Reset"]
     assert done.out.splitlines() == [
         "524288 IPs handed over to other peers",
+        "removed: /opt/cni/bin/weave-net",
         "left as it is: net.ipv4.ip_forward=1",
+        "stop the services; `weave reset --files` then removes what they keep on disk",
     ]
 
 
@@ -121,7 +123,18 @@ def test_reset_by_force_removes_the_data_path_all_the_same(node: FakeNode, weave
 
     assert done.status == 0
     assert "not removed from the cluster: ipam: no heir is reachable" in done.out
-    assert [rpc for _, rpc, _ in node.requests] == ["Leave", "Reset"]
+    assert [rpc for _, rpc, _ in node.requests] == ["Leave", "Withdraw", "Reset"]
+
+
+def test_reset_by_force_needs_no_cni_shim(node: FakeNode, weave: Weave) -> None:
+    node.down("cni")
+
+    refused = weave("reset")
+    forced = weave("reset", "--force")
+
+    assert (refused.status, forced.status) == (1, 0)
+    assert "conflist and executables are left: cni" in forced.out
+    assert node.requests[-1][1] == "Reset"
 
 
 def test_version_works_without_a_node(node: FakeNode, weave: Weave) -> None:

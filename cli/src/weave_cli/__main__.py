@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from weave_cli import attaching, commands, status
+from weave_cli import attaching, commands, leftovers, status
 from weave_cli.node import Failure, Node
 from weave_cli.report import report
 
@@ -56,6 +56,12 @@ def _status(node: Node, arguments: argparse.Namespace) -> tuple[str, int]:
 def _report(node: Node, _: argparse.Namespace) -> tuple[str, int]:
     answers = status.ask(node, "gossip", "ipam", "router", "cni")
     return json.dumps(report(answers), indent=4), int(bool(answers.problems))
+
+
+def _reset(node: Node, arguments: argparse.Namespace) -> tuple[str, int]:
+    if arguments.files:
+        return leftovers.remove(leftovers.Places(arguments.run_dir), force=arguments.force), 0
+    return commands.reset(node, force=arguments.force), 0
 
 
 def _version(node: Node, _: argparse.Namespace) -> tuple[str, int]:
@@ -129,8 +135,13 @@ def _add_actions(verbs: Any) -> None:
     reset = _verb(
         verbs,
         "reset",
-        lambda n, a: (commands.reset(n, force=a.force), 0),
+        _reset,
         "hand this node's addresses over and remove its data path",
+    )
+    reset.add_argument(
+        "--files",
+        action="store_true",
+        help="afterwards, when the services have stopped: remove state, sockets and the plugin",
     )
     reset.add_argument("--force", action="store_true", help="also when the cluster is out of reach")
     attach = _verb(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from weave.cni.v1 import cni_pb2
 from weave.gossip.v1 import gossip_pb2
 from weave.ipam.v1 import ipam_pb2
 from weave.router.v1 import router_pb2
@@ -94,9 +95,10 @@ def check_ipam(node: Node, *, repair: bool) -> tuple[str, int]:
 
 
 def reset(node: Node, *, force: bool) -> str:
-    """Hands this peer's addresses over, then removes the data path from the kernel.
+    """Hands this peer's addresses over, then takes the plugin off the host and the data path out
+    of the kernel.
 
-    With `force` the second step follows also when the first one fails.
+    With `force` all steps follow also when one before them fails.
     """
     lines = []
     try:
@@ -114,9 +116,18 @@ def reset(node: Node, *, force: bool) -> str:
         if not force:
             raise
         lines.append(f"not removed from the cluster: {failure}")
+    try:
+        with failures_of("cni-shim"):
+            withdrawn = node.cni.Withdraw(cni_pb2.WithdrawRequest(), timeout=ANSWER_TIMEOUT_S)
+        lines += [f"removed: {path}" for path in withdrawn.removed]
+    except Failure as failure:
+        if not force:
+            raise
+        lines.append(f"conflist and executables are left: {failure}")
     with failures_of("router"):
         response = node.router.Reset(router_pb2.ResetRequest(), timeout=CLUSTER_TIMEOUT_S)
     lines += [f"left as it is: {switch}" for switch in response.left]
+    lines.append("stop the services; `weave reset --files` then removes what they keep on disk")
     return "\n".join(lines)
 
 

@@ -34,13 +34,13 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
 
 
 @pytest.fixture
-async def stub(node: Node) -> AsyncIterator[Any]:
+async def stub(node: Node, tmp_path: Path) -> AsyncIterator[Any]:
     service = CniService(
         node.attacher,
         node.ipam,
         node.readiness,
         node.conflist,
-        Path("/opt/cni/bin/weave-net"),
+        tmp_path / "bin" / "weave-net",
         node.verbs.counters,
         node.spool,
     )
@@ -54,14 +54,14 @@ async def code_of(call: Awaitable[object]) -> grpc.StatusCode:
     return caught.value.code()
 
 
-async def test_status_of_a_ready_node(node: Node, stub: Any) -> None:
+async def test_status_of_a_ready_node(node: Node, stub: Any, tmp_path: Path) -> None:
     node.conflist.publish()
 
     status = await stub.GetStatus(cni_pb2.GetStatusRequest())
 
     assert (status.ready, list(status.reasons)) == (True, [])
     assert status.conflist == str(node.conflist.path)
-    assert status.executable == "/opt/cni/bin/weave-net"
+    assert status.executable == str(tmp_path / "bin/weave-net")
     assert list(status.cni_versions) == ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
 
 
@@ -124,3 +124,21 @@ async def test_errors_of_the_steps_arrive_as_they_are(
 
     assert await code_of(stub.Attach(ATTACH)) is code
     assert node.is_empty
+
+
+async def test_a_withdrawn_plugin_is_not_shown_again(node: Node, stub: Any, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "weave-net").touch()
+    node.conflist.publish()
+    running = asyncio.create_task(node.readiness.run())
+
+    first = await stub.Withdraw(cni_pb2.WithdrawRequest())
+    second = await stub.Withdraw(cni_pb2.WithdrawRequest())
+    node.readiness.doubt()
+    status = await stub.GetStatus(cni_pb2.GetStatusRequest())
+    running.cancel()
+
+    assert list(first.removed) == [str(node.conflist.path), str(tmp_path / "bin/weave-net")]
+    assert list(second.removed) == []
+    assert (status.ready, status.conflist) == (False, "")
+    assert list(status.reasons) == ["weave-net is reset on this node"]

@@ -25,10 +25,16 @@ def install_executable(source: Path, bin_dir: Path) -> None:
             raise Invalid(f"--bin-dir {bin_dir}: {name}: {error.strerror}") from error
 
 
-def remove_executable(bin_dir: Path) -> None:
-    """Takes the executables away. Idempotent."""
+def remove_executable(bin_dir: Path) -> list[Path]:
+    """Takes the executables away; gives those that were there. Idempotent."""
+    removed = []
     for name in NAMES:
-        (bin_dir / name).unlink(missing_ok=True)
+        try:
+            (bin_dir / name).unlink()
+        except FileNotFoundError:
+            continue
+        removed.append(bin_dir / name)
+    return removed
 
 
 class Conflist:

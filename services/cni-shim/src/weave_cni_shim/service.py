@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from weave_cni_shim.backends import Ipam
 from weave_cni_shim.core.call import removal
 from weave_cni_shim.core.versions import SUPPORTED
 from weave_cni_shim.errors import AlreadyAttached
-from weave_cni_shim.install import Conflist
+from weave_cni_shim.install import Conflist, remove_executable
 from weave_cni_shim.readiness import Readiness
 from weave_cni_shim.spool import Spool
 from weave_cni_shim.verbs import Counters
@@ -83,6 +84,17 @@ class CniService(cni_pb2_grpc.CniServicer):
         addresses = [a.host for a in (await self._ipam.lookup(key)).addresses]
         await self._attacher.detach(key, request.netns_path, OwnAddresses(self._ipam))
         return cni_pb2.DetachResponse(addresses=map(codec.prefix_to_proto, addresses))
+
+    async def Withdraw(
+        self, request: cni_pb2.WithdrawRequest, context: Any
+    ) -> cni_pb2.WithdrawResponse:
+        conflist = self._conflist.path
+        was_shown = self._conflist.is_present
+        await self._readiness.end("weave-net is reset on this node")
+        removed = await asyncio.to_thread(remove_executable, self._executable.parent)
+        return cni_pb2.WithdrawResponse(
+            removed=map(str, [*([conflist] if was_shown else []), *removed])
+        )
 
 
 def _key(message: types_pb2.AttachmentKey) -> AttachmentKey:

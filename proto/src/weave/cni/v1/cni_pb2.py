@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from weave.types.v1 import types_pb2 as weave_dot_types_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16weave/cni/v1/cni.proto\x12\x0cweave.cni.v1\x1a\x1aweave/types/v1/types.proto\"\x12\n\x10GetStatusRequest\"\xae\x01\n\x11GetStatusResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x0f\n\x07reasons\x18\x02 \x03(\t\x12\x10\n\x08\x63onflist\x18\x03 \x01(\t\x12\x12\n\nexecutable\x18\x04 \x01(\t\x12\x14\n\x0c\x63ni_versions\x18\x05 \x03(\t\x12\x0c\n\x04\x61\x64\x64s\x18\x06 \x01(\x04\x12\x0c\n\x04\x64\x65ls\x18\x07 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x08 \x01(\x04\x12\x0f\n\x07spooled\x18\t \x01(\x04\"\xa6\x01\n\rAttachRequest\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.weave.types.v1.AttachmentKey\x12\x12\n\nnetns_path\x18\x02 \x01(\t\x12*\n\x08workload\x18\x03 \x01(\x0b\x32\x18.weave.types.v1.Workload\x12)\n\trequested\x18\x04 \x03(\x0b\x32\x16.weave.types.v1.Prefix\";\n\x0e\x41ttachResponse\x12)\n\taddresses\x18\x01 \x03(\x0b\x32\x16.weave.types.v1.Prefix\"O\n\rDetachRequest\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.weave.types.v1.AttachmentKey\x12\x12\n\nnetns_path\x18\x02 \x01(\t\";\n\x0e\x44\x65tachResponse\x12)\n\taddresses\x18\x01 \x03(\x0b\x32\x16.weave.types.v1.Prefix2\xdd\x01\n\x03\x43ni\x12L\n\tGetStatus\x12\x1e.weave.cni.v1.GetStatusRequest\x1a\x1f.weave.cni.v1.GetStatusResponse\x12\x43\n\x06\x41ttach\x12\x1b.weave.cni.v1.AttachRequest\x1a\x1c.weave.cni.v1.AttachResponse\x12\x43\n\x06\x44\x65tach\x12\x1b.weave.cni.v1.DetachRequest\x1a\x1c.weave.cni.v1.DetachResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16weave/cni/v1/cni.proto\x12\x0cweave.cni.v1\x1a\x1aweave/types/v1/types.proto\"\x12\n\x10GetStatusRequest\"\xae\x01\n\x11GetStatusResponse\x12\r\n\x05ready\x18\x01 \x01(\x08\x12\x0f\n\x07reasons\x18\x02 \x03(\t\x12\x10\n\x08\x63onflist\x18\x03 \x01(\t\x12\x12\n\nexecutable\x18\x04 \x01(\t\x12\x14\n\x0c\x63ni_versions\x18\x05 \x03(\t\x12\x0c\n\x04\x61\x64\x64s\x18\x06 \x01(\x04\x12\x0c\n\x04\x64\x65ls\x18\x07 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x08 \x01(\x04\x12\x0f\n\x07spooled\x18\t \x01(\x04\"\xa6\x01\n\rAttachRequest\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.weave.types.v1.AttachmentKey\x12\x12\n\nnetns_path\x18\x02 \x01(\t\x12*\n\x08workload\x18\x03 \x01(\x0b\x32\x18.weave.types.v1.Workload\x12)\n\trequested\x18\x04 \x03(\x0b\x32\x16.weave.types.v1.Prefix\";\n\x0e\x41ttachResponse\x12)\n\taddresses\x18\x01 \x03(\x0b\x32\x16.weave.types.v1.Prefix\"O\n\rDetachRequest\x12*\n\x03key\x18\x01 \x01(\x0b\x32\x1d.weave.types.v1.AttachmentKey\x12\x12\n\nnetns_path\x18\x02 \x01(\t\";\n\x0e\x44\x65tachResponse\x12)\n\taddresses\x18\x01 \x03(\x0b\x32\x16.weave.types.v1.Prefix\"\x11\n\x0fWithdrawRequest\"#\n\x10WithdrawResponse\x12\x0f\n\x07removed\x18\x01 \x03(\t2\xa8\x02\n\x03\x43ni\x12L\n\tGetStatus\x12\x1e.weave.cni.v1.GetStatusRequest\x1a\x1f.weave.cni.v1.GetStatusResponse\x12\x43\n\x06\x41ttach\x12\x1b.weave.cni.v1.AttachRequest\x1a\x1c.weave.cni.v1.AttachResponse\x12\x43\n\x06\x44\x65tach\x12\x1b.weave.cni.v1.DetachRequest\x1a\x1c.weave.cni.v1.DetachResponse\x12I\n\x08Withdraw\x12\x1d.weave.cni.v1.WithdrawRequest\x1a\x1e.weave.cni.v1.WithdrawResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,6 +44,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DETACHREQUEST']._serialized_end=574
   _globals['_DETACHRESPONSE']._serialized_start=576
   _globals['_DETACHRESPONSE']._serialized_end=635
-  _globals['_CNI']._serialized_start=638
-  _globals['_CNI']._serialized_end=859
+  _globals['_WITHDRAWREQUEST']._serialized_start=637
+  _globals['_WITHDRAWREQUEST']._serialized_end=654
+  _globals['_WITHDRAWRESPONSE']._serialized_start=656
+  _globals['_WITHDRAWRESPONSE']._serialized_end=691
+  _globals['_CNI']._serialized_start=694
+  _globals['_CNI']._serialized_end=990
 # @@protoc_insertion_point(module_scope)

@@ -49,6 +49,11 @@ class CniStub:
                 request_serializer=weave_dot_cni_dot_v1_dot_cni__pb2.DetachRequest.SerializeToString,
                 response_deserializer=weave_dot_cni_dot_v1_dot_cni__pb2.DetachResponse.FromString,
                 _registered_method=True)
+        self.Withdraw = channel.unary_unary(
+                '/weave.cni.v1.Cni/Withdraw',
+                request_serializer=weave_dot_cni_dot_v1_dot_cni__pb2.WithdrawRequest.SerializeToString,
+                response_deserializer=weave_dot_cni_dot_v1_dot_cni__pb2.WithdrawResponse.FromString,
+                _registered_method=True)
 
 
 class CniServicer:
@@ -77,6 +82,14 @@ class CniServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Withdraw(self, request, context):
+        """Takes conflist and executables off the host, for as long as this process lives: whoever starts
+        it anew wants them. Idempotent. Caller: weave reset.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CniServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +107,11 @@ def add_CniServicer_to_server(servicer, server):
                     servicer.Detach,
                     request_deserializer=weave_dot_cni_dot_v1_dot_cni__pb2.DetachRequest.FromString,
                     response_serializer=weave_dot_cni_dot_v1_dot_cni__pb2.DetachResponse.SerializeToString,
+            ),
+            'Withdraw': grpc.unary_unary_rpc_method_handler(
+                    servicer.Withdraw,
+                    request_deserializer=weave_dot_cni_dot_v1_dot_cni__pb2.WithdrawRequest.FromString,
+                    response_serializer=weave_dot_cni_dot_v1_dot_cni__pb2.WithdrawResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -177,6 +195,33 @@ class Cni:
             '/weave.cni.v1.Cni/Detach',
             weave_dot_cni_dot_v1_dot_cni__pb2.DetachRequest.SerializeToString,
             weave_dot_cni_dot_v1_dot_cni__pb2.DetachResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Withdraw(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/weave.cni.v1.Cni/Withdraw',
+            weave_dot_cni_dot_v1_dot_cni__pb2.WithdrawRequest.SerializeToString,
+            weave_dot_cni_dot_v1_dot_cni__pb2.WithdrawResponse.FromString,
             options,
             channel_credentials,
             insecure,

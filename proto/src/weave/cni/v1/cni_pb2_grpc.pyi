@@ -43,6 +43,10 @@ class CniStub:
     """
     Detach: _grpc.UnaryUnaryMultiCallable[_cni_pb2.DetachRequest, _cni_pb2.DetachResponse]
     """Undoes Attach. Idempotent; unknown is success."""
+    Withdraw: _grpc.UnaryUnaryMultiCallable[_cni_pb2.WithdrawRequest, _cni_pb2.WithdrawResponse]
+    """Takes conflist and executables off the host, for as long as this process lives: whoever starts
+    it anew wants them. Idempotent. Caller: weave reset.
+    """
 
 @_typing.type_check_only
 class CniAsyncStub(CniStub):
@@ -57,6 +61,10 @@ class CniAsyncStub(CniStub):
     """
     Detach: _aio.UnaryUnaryMultiCallable[_cni_pb2.DetachRequest, _cni_pb2.DetachResponse]  # type: ignore[assignment]
     """Undoes Attach. Idempotent; unknown is success."""
+    Withdraw: _aio.UnaryUnaryMultiCallable[_cni_pb2.WithdrawRequest, _cni_pb2.WithdrawResponse]  # type: ignore[assignment]
+    """Takes conflist and executables off the host, for as long as this process lives: whoever starts
+    it anew wants them. Idempotent. Caller: weave reset.
+    """
 
 class CniServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -86,5 +94,15 @@ class CniServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_cni_pb2.DetachResponse, _abc.Awaitable[_cni_pb2.DetachResponse]]:
         """Undoes Attach. Idempotent; unknown is success."""
+
+    @_abc_1.abstractmethod
+    def Withdraw(
+        self,
+        request: _cni_pb2.WithdrawRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_cni_pb2.WithdrawResponse, _abc.Awaitable[_cni_pb2.WithdrawResponse]]:
+        """Takes conflist and executables off the host, for as long as this process lives: whoever starts
+        it anew wants them. Idempotent. Caller: weave reset.
+        """
 
 def add_CniServicer_to_server(servicer: CniServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
