@@ -19,6 +19,9 @@ from weave_lab.pods import Pod
 _PING_WAIT_S = 3
 _TRANSFER_PORT = 8080
 _STOP_TIMEOUT_S = 5.0
+_TALK_PORT = 8081
+# Longer than the silence after which the other side gives up.
+_TALK_TIMEOUT_S = 20.0
 _SEQUENCE = re.compile(r"icmp_seq=(\d+) .*time=")
 _TRANSMITTED = re.compile(r"(\d+) packets transmitted")
 
@@ -146,6 +149,61 @@ def transfer(server: Pod, client: Pod, size: int) -> Transfer:
     if (got["bytes"], got["sha256"]) != (size, sent["sha256"]):
         raise LabError(f"{got['bytes']} bytes with SHA-256 {got['sha256']} arrived, not {sent}")
     return Transfer(size, got["seconds"], got["sha256"])
+
+
+@dataclass(frozen=True, slots=True)
+class TalkCount:
+    """What became of a connection. `error` is empty unless it broke."""
+
+    exchanges: int
+    longest_s: float
+    error: str
+
+
+class Talk:
+    """A TCP connection between two pods that is never silent, until it is stopped."""
+
+    def __init__(self, server: Pod, client: Pod) -> None:
+        python = [sys.executable, "-I", "-m", "weave_lab.talk"]
+        self._serving = server.spawn([*python, "serve", str(_TALK_PORT)])
+        self._asking: subprocess.Popen[str] | None = None
+        try:
+            self._expect(self._serving, "listening")
+            self._asking = subprocess.Popen(
+                [*client.enter(), *python, "ask", server.address, str(_TALK_PORT)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=client.node.environment(),
+            )
+            self._expect(self._asking, "connected")
+        except BaseException:
+            self.abandon()
+            raise
+
+    def stop(self) -> TalkCount:
+        """Ends the connection and counts."""
+        assert self._asking is not None
+        said, _ = self._asking.communicate(timeout=_TALK_TIMEOUT_S)
+        self.abandon()
+        return TalkCount(**json.loads(said))
+
+    def abandon(self) -> None:
+        """Ends it without counting. Idempotent."""
+        for process in (self._serving, self._asking):
+            if process is not None:
+                process.kill()
+                process.wait(_STOP_TIMEOUT_S)
+                for pipe in (process.stdin, process.stdout):
+                    if pipe is not None:
+                        pipe.close()
+
+    @staticmethod
+    def _expect(process: subprocess.Popen[str], word: str) -> None:
+        assert process.stdout is not None
+        line = process.stdout.readline().strip()
+        if line != word:
+            raise LabError(f"a connection between two pods did not begin: {line}")
 
 
 def _label(pod: Pod) -> str:
