@@ -19,7 +19,7 @@ E2E := $(addprefix tests/k8s/suite/,install.py disruption.py api_server.py nodes
 LOCKED := .venv/.locked-$(shell sha256sum < $(LOCK) | cut -c1-16)
 INSTALLED := .venv/.installed-$(shell cat $(LOCK) $(PYPROJECTS) | sha256sum | cut -c1-16)
 
-.PHONY: help setup build lock proto proto-check lint format test check demo bench bench-ipam sim sim-scale sim-ipam chart chart-test images e2e clean
+.PHONY: help setup build lock proto proto-check lint format test check demo bench bench-ipam bench-mesh sim sim-scale sim-ipam chart chart-test images e2e clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -72,6 +72,10 @@ bench: setup build ## Measure side by side with others; ARGS=...
 
 bench-ipam: setup ## Durable allocations per second; ARGS=--redis measures that store too
 	$(BIN)/python -m bench.ipam $(ARGS)
+
+bench-mesh: setup ## 25 real gossip processes find each other and idle, with and without a secret; ARGS='--peers 25 --idle 30'
+	$(BIN)/python -m bench.mesh $(ARGS)
+	$(BIN)/python -m bench.mesh --secret $(ARGS)
 
 sim: setup ## Meshes of 50 peers in trouble, all invariants checked: SEED=1234 SEEDS=50 runs 1234 to 1283
 	$(BIN)/python -m tests.sim --seed $(or $(SEED),1234) --seeds $(or $(SEEDS),50) --workers $(WORKERS) $(ARGS)

@@ -1,4 +1,4 @@
-"""`python -m bench.mesh`: many real gossip processes in a network namespace of their own.
+"""`make bench-mesh`: many real gossip processes in a network namespace of their own.
 
 Prints how long they take to find each other, and what one of them costs when nothing happens:
 processor, memory, bytes on the wire with all headers. Needs root, for the namespace.

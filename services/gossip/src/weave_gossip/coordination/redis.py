@@ -18,6 +18,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from weave_gossip.coordination.backend import MAX_ENTRIES, Entry, check_limits
 from weave_gossip.errors import CoordinationAwayError, RevisionConflictError
+from weave_gossip.reasons import words_of
 from weave_model.errors import Exhausted
 from weave_runtime.logs import once_per
 from weave_runtime.watch import Table
@@ -159,7 +160,7 @@ class RedisCoordination:
         return entries
 
     def _away(self, error: Exception) -> CoordinationAwayError:
-        return CoordinationAwayError(f"{self._place}: {error}")
+        return CoordinationAwayError(f"{self._place}: {words_of(error)}")
 
 
 def _honour_cancellation() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from weave_gossip.kubernetes.http import BodyReader, Head, HttpError, read_head
+from weave_gossip.reasons import words_of
 from weave_gossip.target import format_endpoint, parse_target
 from weave_model.errors import Conflict, NotReady
 
@@ -181,7 +182,7 @@ class ApiClient:
 
     def _away(self, error: BaseException) -> ApiAway:
         place = format_endpoint(self._host, self._port)
-        return ApiAway(f"the API server at {place} is away: {str(error) or 'no answer in time'}")
+        return ApiAway(f"the API server at {place} is away: {words_of(error)}")
 
 
 def _with_query(path: str, query: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from weave_gossip.errors import LinkError
 from weave_gossip.link.framing import PlainStream, network_refusal
 from weave_gossip.link.handshake import STEP_S, Agreed, Side, set_up
 from weave_gossip.link.listener import tune
+from weave_gossip.reasons import words_of
 from weave_gossip.target import Target, format_endpoint
 
 # The core waits 30 s for the answer to a Dial.
@@ -103,7 +104,7 @@ async def _resolve(target: Target) -> list[tuple[str, int]]:
             target.host, target.port, type=socket.SOCK_STREAM
         )
     except OSError as error:
-        reason = f"{target.host} cannot be resolved: {(error.strerror or str(error)).lower()}"
+        reason = f"{target.host} cannot be resolved: {words_of(error)}"
         raise LinkError(Refusal(RefusalCode.UNSPECIFIED, reason)) from error
     addresses = list(dict.fromkeys((str(entry[4][0]), int(entry[4][1])) for entry in found))
     # Spreads the first contacts of many peers over a headless service.

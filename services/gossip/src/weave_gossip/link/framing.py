@@ -6,11 +6,11 @@ Knows nothing of what the bytes mean, nor whether TLS lies below.
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Protocol
 
 from weave_gossip.core.messages import Refusal, RefusalCode
 from weave_gossip.errors import LinkError
+from weave_gossip.reasons import words_of
 
 LENGTH_BYTES = 4
 # ADR 0001: large enough for the largest document, small enough that 30 links that all send one at
@@ -136,7 +136,5 @@ async def read_message(stream: ByteStream, limit: int = MAX_MESSAGE_BYTES) -> by
 
 
 def network_refusal(error: OSError) -> Refusal:
-    """What the network said, in its own words: "connection refused"."""
-    # Not error.strerror: asyncio writes the address into it, which stands before it already.
-    text = os.strerror(error.errno) if error.errno else str(error)
-    return Refusal(RefusalCode.UNSPECIFIED, text.lower())
+    """What the network said, in words."""
+    return Refusal(RefusalCode.UNSPECIFIED, words_of(error))
