@@ -34,6 +34,7 @@ SWITCHES = (
     "net/ipv4/ip_forward",
     "net/ipv6/conf/all/forwarding",
     "net/ipv6/conf/vxlan-6784/disable_ipv6",
+    "net/ipv4/conf/vxlan-6784/rp_filter",
 )
 
 

@@ -36,6 +36,7 @@ from weave_router.core.state import (
     Sysctl,
     Vxlan,
 )
+from weave_router.kernel.api import Uplink
 
 KEY = AttachmentKey("weave", ContainerId("c1"), "eth0")
 POD = Prefix.parse("10.32.0.2")
@@ -259,3 +260,13 @@ def test_options_change_the_rules() -> None:
     }
 
     assert len(texts) == 8
+
+
+@pytest.mark.parametrize(
+    ("address", "is_near"),
+    [("10.99.0.2", True), ("10.99.1.2", False), ("fd99::2", False)],
+)
+def test_an_uplink_reaches_what_is_on_its_link(address: str, is_near: bool) -> None:
+    uplink = Uplink(Prefix.parse("10.99.0.1"), "eth0", 1500, length=24)
+
+    assert uplink.reaches(Prefix.parse(address)) is is_near

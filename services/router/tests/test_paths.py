@@ -8,16 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.router.tests.tunnels_played import MTU, Network, names
+from services.router.tests.tunnels_played import MTU, Network, names, target
+from weave.router.v1 import documents_pb2
+from weave_model.errors import Invalid
 from weave_model.prefix import Family, Prefix
 from weave_model.ring import OwnedBlock, RingView
+from weave_router import codec
 from weave_router.core import naming, path_choice
 from weave_router.core.inputs import Path, PathKind, Peer
 from weave_router.core.liveness import State
 from weave_router.core.path_adoption import adopt
-from weave_router.core.path_choice import MAX_EXCEPTIONS, Reach
+from weave_router.core.path_choice import MAX_EXCEPTIONS, Direct, Reach
 from weave_router.core.path_mtu import PathMtu
-from weave_router.core.prober import RATE, Prober, Target, Verdict
+from weave_router.core.prober import RATE, Prober, Verdict
 from weave_router.core.state import Route
 
 A, B, C, D = names(4)
@@ -25,6 +28,13 @@ SEEDS = range(5)
 UP = Verdict(State.UP, 0.001, MTU, MTU)
 DOWN = Verdict(State.DOWN, 0.0, 0, MTU)
 EVERYBODY = {A, B, C, D}
+
+
+_TOO_NARROW = codec.write_reach(Reach({B: 67})).SerializeToString()
+_TOO_MANY = codec.write_reach(Reach(dict.fromkeys(names(257), 0))).SerializeToString()
+_NO_PEER = documents_pb2.Paths(
+    exceptions=[documents_pb2.Paths.Exception(peer=b"12345")]
+).SerializeToString()
 
 
 def settled(network: Network) -> bool:
@@ -120,7 +130,7 @@ def test_a_flapping_path_is_not_followed_every_time() -> None:
 def test_the_rate_of_probes_is_bounded_for_the_node(count: int, limit: float) -> None:
     network = Network(2, 5)
     node = network.nodes[A]
-    targets = {name: Target("vxlan-6784", 1280, MTU) for name in names(count) if name != A}
+    targets = {name: target() for name in names(count) if name != A}
     network.nodes |= dict.fromkeys(targets, network.nodes[B])
     network.present |= targets.keys()
     node.prober.follow(targets, network.now)
@@ -278,9 +288,33 @@ def test_paths_found_in_the_kernel_are_taken_over() -> None:
     }
 
 
+def test_a_narrow_path_stays_narrow_until_it_is_measured_anew() -> None:
+    before = {B: Path(PathKind.VXLAN, mtu=1350), C: Path(PathKind.RELAY, via=B, mtu=1300)}
+    unmeasured = {B: Verdict(State.UP, 0.001, 0, MTU), C: DOWN}
+    reaches = {B: Reach()}
+    assert path_choice.choose(A, unmeasured, reaches, EVERYBODY, before) == before
+
+    measured = {B: UP, C: DOWN}
+    assert path_choice.choose(A, measured, reaches, EVERYBODY, before) == {
+        B: Path(PathKind.VXLAN),
+        C: Path(PathKind.RELAY, via=B),
+    }
+
+
+@pytest.mark.parametrize("message", [_TOO_NARROW, _TOO_MANY, _NO_PEER, b"\xff"])
+def test_a_document_that_says_nonsense_is_refused(message: bytes) -> None:
+    with pytest.raises(Invalid):
+        codec.read_reach(message)
+
+
+def test_documents_are_read_as_they_are_written() -> None:
+    for reach in (Reach(), Reach({B: 0, C: 1400}), Reach({B: 0}, complete=False)):
+        assert codec.read_reach(codec.write_reach(reach).SerializeToString()) == reach
+
+
 def test_answers_to_unknown_and_old_probes_change_nothing() -> None:
     prober = Prober(random.Random(1))
-    prober.follow({B: Target("vxlan-6784", 1280, MTU)}, 0.0)
+    prober.follow({B: target()}, 0.0)
     (probe, *_) = [p for at in (0.0, 0.1) for p in prober.due(at)]
     prober.answered(probe.token ^ 1, 0.2)
     assert prober.verdicts()[B].state is State.UNKNOWN
@@ -288,3 +322,28 @@ def test_answers_to_unknown_and_old_probes_change_nothing() -> None:
     prober.follow({}, 0.3)
     prober.answered(probe.token, 0.4)
     assert prober.verdicts() == {}
+
+
+# Without a tunnel
+
+
+def test_a_direct_way_is_used_while_its_probes_pass_and_however_the_tunnel_is() -> None:
+    for tunnel in (UP, DOWN):
+        for verdict, expected in (
+            (UP, Path(PathKind.DIRECT, link="eth0")),
+            (Verdict(State.UP, 0.001, 1400, MTU), Path(PathKind.DIRECT, link="eth0", mtu=1400)),
+            (DOWN, Path()),
+            (Verdict(), Path()),
+        ):
+            direct = {B: Direct("eth0", verdict)}
+            chosen = path_choice.choose(A, {B: tunnel}, {}, EVERYBODY, {}, direct)
+            assert chosen[B] == expected
+
+
+def test_a_direct_way_found_at_the_start_stands_until_more_is_known() -> None:
+    before = {B: Path(PathKind.DIRECT, link="eth0")}
+    unknown = {B: Direct("eth0", Verdict())}
+
+    assert path_choice.choose(A, {B: UP}, {}, EVERYBODY, before, unknown)[B].link == "eth0"
+    # Not allowed any more.
+    assert path_choice.choose(A, {B: UP}, {}, EVERYBODY, before) == {B: Path()}

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 
-from services.router.tests.worlds import NAMES, SELF, V4, inputs
+from services.router.tests.worlds import NAMES, SELF, V4, V6, inputs
 from weave_model.prefix import Family, Prefix
 from weave_model.ring import OwnedBlock, RingView
 from weave_router.core import naming, plan, ports, tunnels
@@ -74,6 +74,16 @@ def test_a_direct_peer_needs_no_tunnel() -> None:
     expected = Route(UPPER, link="eth0", gateway=Prefix.parse("10.99.0.2"), source=OWN, mtu=1500)
 
     assert expected in routes(direct)
+
+
+def test_ipv6_of_a_direct_peer_stays_in_the_tunnel() -> None:
+    lower, upper = V6.halves()
+    ring = RingView(V6, (OwnedBlock(lower, SELF), OwnedBlock(upper, OTHER)))
+    direct = Path(PathKind.DIRECT, link="eth0", mtu=1500, tunnel_mtu=1300)
+    both = replace(BASE, rings={Family.IPV6: ring}, paths={OTHER: direct})
+    (route,) = (r for r in routes(both) if r.destination == upper)
+
+    assert (route.link, route.mtu) == ("vxlan-6784", 1300)
 
 
 def test_a_peer_without_a_path_is_unreachable() -> None:
@@ -190,6 +200,8 @@ _SWITCHES = (
     "net/ipv6/conf/all/forwarding",
     "net/ipv6/conf/vxlan-6784/disable_ipv6",
     "net/ipv6/conf/vxlan6-6784/disable_ipv6",
+    "net/ipv4/conf/vxlan-6784/rp_filter",
+    "net/ipv4/conf/vxlan6-6784/rp_filter",
 )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from weave_model.peer import PeerName
+from weave_model.prefix import Prefix
 from weave_router.core import path_choice
 from weave_router.core.inputs import Path, PathKind
 from weave_router.core.path_choice import Reach
@@ -17,6 +18,11 @@ from weave_router.core.prober import Probe, Prober, Target
 MTU = 1450
 # From a change of what a node publishes until all others know it.
 SPREAD_S = 1.5
+
+
+def target(floor: int = 1280, ceiling: int = MTU) -> Target:
+    """The end of a tunnel."""
+    return Target("vxlan-6784", Prefix.parse("fe80::1"), floor, ceiling)
 
 
 def names(count: int) -> list[PeerName]:
@@ -60,7 +66,7 @@ class Network:
 
     def aim(self, name: PeerName, ceiling: int, floor: int = 1280) -> None:
         """A node begins to probe all others."""
-        others = {other: Target("vxlan-6784", floor, ceiling) for other in self.nodes}
+        others = {other: target(floor, ceiling) for other in self.nodes}
         del others[name]
         self.nodes[name].prober.follow(others, self.now)
 

@@ -19,6 +19,7 @@ from weave_model.ring import OwnedBlock, RingView
 from weave_router.core.attachments import Attachment, Phase, Record
 from weave_router.core.inputs import Endpoint, Peer
 from weave_router.core.path_choice import MAX_EXCEPTIONS, Reach
+from weave_router.core.tunnels import MIN_IPV4_MTU
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -132,19 +133,21 @@ def read_peer(message: gossip_pb2.Peer) -> Peer:
 
 
 def write_endpoint(
-    overlay: Iterable[Prefix], tunnel_mac: bytes, mtu: int
+    overlay: Iterable[Prefix], tunnel_mac: bytes, mtu: int, *, is_direct: bool
 ) -> documents_pb2.Endpoint:
     """What other nodes' data planes may want to know of this one."""
     return documents_pb2.Endpoint(
         overlay_addresses=[address.to_bytes() for address in overlay],
         tunnel_mac=tunnel_mac,
         mtu=mtu,
+        direct=is_direct,
     )
 
 
 def read_endpoint(payload: bytes) -> Endpoint:
     """What another node's router says of itself. Raises Invalid."""
     message = _parsed(documents_pb2.Endpoint, payload)
+    _check_mtus([message.mtu])
     return Endpoint(
         tuple(map(read_host, message.overlay_addresses)), message.mtu, is_direct=message.direct
     )
@@ -166,6 +169,7 @@ def read_reach(payload: bytes) -> Reach:
     message = _parsed(documents_pb2.Paths, payload)
     if len(message.exceptions) > MAX_EXCEPTIONS:
         raise Invalid(f"{len(message.exceptions)} exceptions, at most {MAX_EXCEPTIONS} are allowed")
+    _check_mtus(each.mtu for each in message.exceptions)
     exceptions = _valid(lambda: {PeerName(each.peer): each.mtu for each in message.exceptions})
     return Reach(exceptions, complete=not message.incomplete)
 
@@ -190,6 +194,13 @@ def write_record(record: Record) -> state_pb2.AttachmentRecord:
         mtu=record.mtu,
         routes=map(write_route, record.routes),
     )
+
+
+def _check_mtus(mtus: Iterable[int]) -> None:
+    """A route with less would be refused by the kernel; 0 has a meaning of its own."""
+    for mtu in mtus:
+        if mtu and mtu < MIN_IPV4_MTU:
+            raise Invalid(f"MTU {mtu} is below {MIN_IPV4_MTU}")
 
 
 def _parsed(kind: type[M], payload: bytes) -> M:

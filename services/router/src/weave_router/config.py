@@ -78,6 +78,12 @@ class Config(CommonOptions):
         parse=parse_bool,
         help="pods see the addresses of clients outside the range",
     )
+    direct: bool = option(
+        False,
+        env="WEAVE_DIRECT",
+        parse=parse_bool,
+        help="without a tunnel to peers on the same link that allow it too, as soon as probes pass",
+    )
     proc_sys: Path = option(
         Path("/proc/sys"),
         help="where the kernel's switches may be written; in a container a mount of the host's",

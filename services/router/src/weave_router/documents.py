@@ -103,7 +103,8 @@ def endpoint(node: Node) -> bytes | None:
     if node.name is None or not node.mtu or node.overlay is None:
         return None
     mac = naming.tunnel_mac(node.name)
-    return codec.write_endpoint(node.overlay, mac, node.mtu).SerializeToString()
+    message = codec.write_endpoint(node.overlay, mac, node.mtu, is_direct=node.direct)
+    return message.SerializeToString()
 
 
 def _quarantine(message: gossip_pb2.Document, reason: str) -> gossip_pb2.QuarantineRequest:

@@ -11,6 +11,7 @@ from weave.gossip.v1.gossip_pb2_grpc import GossipStub
 from weave.ipam.v1.ipam_pb2_grpc import IpamStub
 from weave.router.v1.router_pb2_grpc import add_RouterServicer_to_server
 from weave_model.peer import PeerName
+from weave_model.prefix import Family
 from weave_router import codec, documents, inputs
 from weave_router.config import Config
 from weave_router.core.inputs import Endpoint
@@ -77,8 +78,7 @@ async def main(config: Config, supervisor: Supervisor) -> None:
         supervisor.start("overlay address", inputs.own_overlay_address(router.node, ipam))
         endpoint = Publisher(gossip, TOPIC_ENDPOINTS, lambda: documents.endpoint(router.node))
         supervisor.start("endpoint", endpoint.run())
-        if (echo := _open_echo(config)) is not None:
-            _find_paths(supervisor, router, echo, gossip)
+        _find_paths(config, supervisor, router, gossip)
         await supervisor.stopped()
 
 
@@ -98,19 +98,17 @@ def _metrics(router: Router) -> Collector:
     return RouterCollector(router)
 
 
-def _open_echo(config: Config) -> EchoSocket | None:
-    try:
-        return EchoSocket(config.proc_sys)
-    except OSError as error:
-        log.warning("paths are not probed", extra={"reason": str(error)})
-        return None
-
-
 def _find_paths(
-    supervisor: Supervisor, router: Router, echo: EchoSocket, gossip: GossipAsyncStub
+    config: Config, supervisor: Supervisor, router: Router, gossip: GossipAsyncStub
 ) -> None:
     node = router.node
-    finder = PathFinder(node, echo, router.reconciler.request)
+    try:
+        tunnel_echo = EchoSocket(Family.IPV6, config.proc_sys)
+        direct_echo = EchoSocket(Family.IPV4, config.proc_sys) if config.direct else None
+    except OSError as error:
+        log.warning("paths are not probed", extra={"reason": str(error)})
+        return
+    finder = PathFinder(node, tunnel_echo, direct_echo, router.reconciler.request)
     router.on_facts = finder.refresh
 
     def on_endpoints(found: Mapping[PeerName, Endpoint]) -> None:

@@ -25,6 +25,7 @@ class Node:
     # From the configuration; 0: from the uplinks.
     mtu_option: int = 0
     no_masq_local: bool = True
+    direct: bool = False
     name: PeerName | None = None
     underlay: tuple[Prefix, ...] = ()
     uplinks: tuple[Uplink, ...] = ()
@@ -125,6 +126,7 @@ class Node:
             exposed=self.exposed,
             no_masq_local=self.no_masq_local,
             uplinks=tuple(uplink.name for uplink in self.uplinks),
+            direct=self.direct,
         )
 
     def inputs(self) -> Inputs:

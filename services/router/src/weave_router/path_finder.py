@@ -1,43 +1,26 @@
-"""Probes the tunnels to all peers, chooses the paths, and knows what other nodes may hear of it."""
+"""Probes the ways to all peers, chooses the paths, and knows what other nodes may hear of it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
 from weave_model.peer import PeerName
-from weave_model.prefix import Family
-from weave_router.core import path_choice, tunnels
+from weave_model.prefix import Family, Prefix
+from weave_router.core import naming, path_choice, tunnels
 from weave_router.core.inputs import Path
-from weave_router.core.path_choice import Reach
-from weave_router.core.prober import Prober, Target, Verdict
+from weave_router.core.path_choice import Direct, Reach
+from weave_router.core.prober import Target, Verdict
 from weave_router.node import Node
+from weave_router.probing import Echo, Probing
 
-# RFC 791: every IPv4 link carries this much of a datagram in one piece or several.
-_MIN_IPV4_MTU = 576
-# Probes that are due within this time of each other are sent together.
-_QUANTUM_S = 0.02
 # More changes at a time than these have one cause, and get one line.
 _MAX_LINES = 8
+_SETTLE_S = 0.05
 
 log = logging.getLogger(__name__)
-
-
-class Echo(Protocol):
-    """Sends probes and hears their echoes; see `kernel.echo.EchoSocket`."""
-
-    def fileno(self) -> int: ...
-
-    def send(self, peer: PeerName, link: str, size: int, token: int) -> None: ...
-
-    def received(self) -> Iterable[int]: ...
-
-    def close(self) -> None: ...
 
 
 class PathFinder:
@@ -46,21 +29,18 @@ class PathFinder:
     def __init__(
         self,
         node: Node,
-        echo: Echo,
+        tunnel_echo: Echo,
+        direct_echo: Echo | None,
         on_chosen: Callable[[], None],
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        rng: random.Random | None = None,
     ) -> None:
+        """Without `direct_echo` nothing but tunnels is used."""
         self._node = node
-        self._echo = echo
         self._on_chosen = on_chosen
-        self._clock = clock
-        # Tokens must not be guessed by whoever would like to answer for a peer.
-        self._prober = Prober(rng or random.SystemRandom())
         self._wake = asyncio.Event()
         self._facts_changed = True
-        self._seen = -1
+        self._tunnels = Probing(tunnel_echo, self._wake.set)
+        self._direct = Probing(direct_echo, self._wake.set) if direct_echo is not None else None
+        self._direct_targets: dict[PeerName, Target] = {}
 
     def refresh(self) -> None:
         """The node's facts have changed. Idempotent; never blocks."""
@@ -75,79 +55,93 @@ class PathFinder:
         return path_choice.own_reach(node.verdicts, node.present)
 
     async def run(self) -> None:
-        """Probes for ever; closes the socket at the end."""
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self._echo.fileno(), self._hear)
-        try:
+        """Probes and chooses for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tunnels.run())
+            if self._direct is not None:
+                tasks.create_task(self._direct.run())
             while True:
                 self._wake.clear()
-                pause_s = self._step()
-                try:
-                    async with asyncio.timeout(pause_s):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
-        finally:
-            loop.remove_reader(self._echo.fileno())
-            self._echo.close()
+                if self._facts_changed:
+                    self._facts_changed = False
+                    self._aim()
+                self._decide()
+                await self._wake.wait()
+                # What comes together, as at a start, is decided together.
+                await asyncio.sleep(_SETTLE_S)
 
-    def _step(self) -> float | None:
-        """All that is to be done now; when to come back."""
-        prober, now = self._prober, self._clock()
-        is_changed, self._facts_changed = self._facts_changed, False
-        if is_changed:
-            prober.follow(self._targets(), now)
-        # What waits in the socket is no loss, however late this process is.
-        self._hear()
-        for probe in prober.due(now):
-            try:
-                self._echo.send(probe.peer, probe.link, probe.size, probe.token)
-            except OSError as error:
-                log.debug("not probed", extra={"peer": str(probe.peer), "reason": str(error)})
-        if is_changed or prober.changes != self._seen:
-            self._seen = prober.changes
-            self._decide()
-        next_at = prober.next_at()
-        return None if next_at is None else max(_QUANTUM_S, next_at - self._clock())
-
-    def _hear(self) -> None:
-        now, before = self._clock(), self._prober.next_at()
-        for token in self._echo.received():
-            self._prober.answered(token, now)
-        after = self._prober.next_at()
-        is_sooner = after is not None and (before is None or after < before)
-        if is_sooner or self._prober.changes != self._seen:
-            self._wake.set()
-
-    def _targets(self) -> dict[PeerName, Target]:
-        node = self._node
-        if node.lacks() or node.peers is None:
-            return {}
-        options = node.options()
-        floor = tunnels.MIN_IPV6_MTU if Family.IPV6 in node.families else _MIN_IPV4_MTU
-        mtus = {d.name: d.mtu for d in tunnels.devices(options) if tunnels.carries_probes(d)}
-        targets = {}
-        for peer in node.peers:
-            end = tunnels.tunnel_to(options, peer)
-            if peer.name == node.name or end is None or end[0] not in mtus:
-                continue
-            endpoint = node.endpoints.get(peer.name)
-            ceiling = min(mtus[end[0]], endpoint.mtu or mtus[end[0]] if endpoint else 1 << 16)
-            targets[peer.name] = Target(end[0], min(floor, ceiling), ceiling)
-        return targets
+    def _aim(self) -> None:
+        self._tunnels.follow(_tunnel_targets(self._node))
+        if self._direct is not None:
+            self._direct_targets = _direct_targets(self._node)
+            self._direct.follow(self._direct_targets)
 
     def _decide(self) -> None:
         node = self._node
         if node.name is None:
             return
-        verdicts = self._prober.verdicts()
+        verdicts = self._tunnels.verdicts()
         _log_mtus(node.verdicts, verdicts)
         node.verdicts = verdicts
-        chosen = path_choice.choose(node.name, verdicts, node.reaches, node.present, node.paths)
+        chosen = path_choice.choose(
+            node.name, verdicts, node.reaches, node.present, node.paths, self._direct_ways()
+        )
         if chosen != node.paths:
             node.path_changes += _log_paths(node.paths, chosen)
             node.paths = chosen
             self._on_chosen()
+
+    def _direct_ways(self) -> dict[PeerName, Direct]:
+        if self._direct is None:
+            return {}
+        verdicts = self._direct.verdicts()
+        targets = self._direct_targets
+        return {p: Direct(targets[p].link, v) for p, v in verdicts.items() if p in targets}
+
+
+def _tunnel_targets(node: Node) -> dict[PeerName, Target]:
+    """The far ends of all tunnels that carry probes."""
+    if node.lacks() or node.peers is None:
+        return {}
+    options = node.inputs().options
+    floor = tunnels.MIN_IPV6_MTU if Family.IPV6 in node.families else tunnels.MIN_IPV4_MTU
+    mtus = {d.name: d.mtu for d in tunnels.devices(options) if tunnels.carries_probes(d)}
+    targets = {}
+    for peer in node.peers:
+        link, _ = tunnels.tunnel_to(options, peer) or ("", None)
+        if peer.name != node.name and link in mtus:
+            endpoint = node.endpoints.get(peer.name)
+            theirs = endpoint.mtu if endpoint is not None else 0
+            # A peer that names less than the overlay must carry is not believed.
+            ceiling = max(floor, min(mtus[link], theirs or mtus[link]))
+            targets[peer.name] = Target(link, naming.tunnel_link_local(peer.name), floor, ceiling)
+    return targets
+
+
+def _direct_targets(node: Node) -> dict[PeerName, Target]:
+    """Overlay addresses of peers on one of our links that allow it, as if they were on that link.
+
+    The far kernel answers to ARP for any address of its own. The packet's source is ours in the
+    overlay, since networks that check sources let others pass.
+    """
+    source = _first_ipv4(node.overlay or ())
+    if node.lacks() or node.peers is None or source is None:
+        return {}
+    targets = {}
+    for peer in node.peers:
+        endpoint, address = node.endpoints.get(peer.name), _first_ipv4(peer.underlay)
+        overlay = _first_ipv4(endpoint.overlay) if endpoint is not None else None
+        if peer.name == node.name or endpoint is None or not endpoint.is_direct:
+            continue
+        link = next((u.name for u in node.uplinks if address and u.reaches(address)), None)
+        if link is not None and overlay is not None:
+            ceiling = min(node.mtu, endpoint.mtu or node.mtu)
+            targets[peer.name] = Target(link, overlay, tunnels.MIN_IPV4_MTU, ceiling, source)
+    return targets
+
+
+def _first_ipv4(addresses: tuple[Prefix, ...]) -> Prefix | None:
+    return next((a for a in addresses if a.family is Family.IPV4), None)
 
 
 def _log_mtus(before: Mapping[PeerName, Verdict], after: Mapping[PeerName, Verdict]) -> None:

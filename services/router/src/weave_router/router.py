@@ -60,6 +60,7 @@ class Router:
             ranges=config.ipalloc_range,
             mtu_option=config.mtu,
             no_masq_local=config.no_masq_local,
+            direct=config.direct,
             on_change=self._on_change,
         )
         self._kernel = kernel

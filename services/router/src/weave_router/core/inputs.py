@@ -31,6 +31,8 @@ class Path:
     link: str = ""
     # Route MTU; 0: that of the device.
     mtu: int = 0
+    # Beside a direct path: that of what stays in the tunnel.
+    tunnel_mtu: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Options:
     no_masq_local: bool = True
     # Devices that have the underlay addresses.
     uplinks: tuple[str, ...] = ()
+    # Peers on the same link may be reached without a tunnel.
+    direct: bool = False
 
 
 @dataclass(frozen=True, slots=True)

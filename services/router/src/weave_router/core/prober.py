@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from weave_model.peer import PeerName
+from weave_model.prefix import Prefix
 from weave_router.core.liveness import MAX_TIMEOUT_S, Liveness, State
 from weave_router.core.path_mtu import PathMtu
 
@@ -19,7 +20,7 @@ from weave_router.core.path_mtu import PathMtu
 INTERVAL_S = 2.0
 # Small probes of one node in a second. Some 40 us of CPU each.
 RATE = 20.0
-# IPv6, ICMPv6 echo and the token.
+# IP, ICMP echo and the token.
 SMALL_BYTES = 64
 # Later answers say nothing about the path as it is.
 _MAX_AGE_S = 2 * MAX_TIMEOUT_S
@@ -28,19 +29,22 @@ TOKEN_BITS = 64
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A peer with a tunnel: the device towards it, and what the path may carry, in bytes."""
+    """Where probes of a peer go: the device, the address behind it, and what the path may carry, in
+    bytes. They come from `source`; None: from the device's own address."""
 
     link: str
+    address: Prefix
     floor: int
     ceiling: int
+    source: Prefix | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A packet of `size` bytes to the far end of a peer's tunnel. `token` returns with it."""
+    """A packet of `size` bytes. `token` returns with it."""
 
     peer: PeerName
-    link: str
+    target: Target
     size: int
     token: int
 
@@ -108,7 +112,10 @@ class Prober:
             first_at = now + self.rng.uniform(0, spread_s)
             liveness = Liveness(self.rng, first_at)
             known = self._paths.get(peer)
-            if known is not None and known.target.link == target.link:
+            if known is not None and (known.target.link, known.target.address) == (
+                target.link,
+                target.address,
+            ):
                 liveness = known.liveness
             mtu = PathMtu(self.rng, target.floor, target.ceiling, now)
             self._paths[peer] = _Path(target, liveness, mtu)
@@ -178,7 +185,7 @@ class Prober:
     def _probe(self, peer: PeerName, path: _Path, size: int, now: float) -> Probe:
         token = self.rng.getrandbits(TOKEN_BITS)
         self._sent[token] = _Sent(peer, size, now)
-        return Probe(peer, path.target.link, size, token)
+        return Probe(peer, path.target, size, token)
 
     def _schedule(self, peer: PeerName) -> None:
         path = self._paths[peer]

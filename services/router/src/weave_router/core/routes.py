@@ -107,16 +107,18 @@ def _peer_routes(
         match path.kind:
             case PathKind.NONE:
                 continue
-            case PathKind.DIRECT:
-                gateway = next((a for a in peer.underlay if a.family is block.family), None)
+            # IPv6 stays in the tunnel: only IPv4 can be probed without a route (docs/adr/0008).
+            case PathKind.DIRECT if block.family is Family.IPV4:
+                gateway = next((a for a in peer.underlay if a.family is Family.IPV4), None)
                 if gateway is None:
                     continue
                 direct = Route(block, link=path.link, gateway=gateway, source=source, mtu=path.mtu)
                 yield direct
                 yield replace(direct, table=TRANSIT_TABLE)
-            case PathKind.VXLAN:
+            case PathKind.VXLAN | PathKind.DIRECT:
                 if peer.name in hops:
-                    tunnel = _tunnel_route(hops[peer.name], peer.name, block, source, path.mtu)
+                    mtu = path.mtu if path.kind is PathKind.VXLAN else path.tunnel_mtu
+                    tunnel = _tunnel_route(hops[peer.name], peer.name, block, source, mtu)
                     yield tunnel
                     yield replace(tunnel, table=TRANSIT_TABLE)
             case PathKind.RELAY:

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from weave_model.prefix import Family
 from weave_router.core import tunnels
 from weave_router.core.inputs import Options
-from weave_router.core.state import KernelState, Sysctl
+from weave_router.core.state import KernelState, LinkKind, Sysctl
 
 _CONF = "net/ipv4/conf/"
 _FORWARDING = "/forwarding"
+# RFC 3704 section 2.4: any route back will do. Beats a strict setting for all devices.
+_LOOSE = "2"
 
 
 def wanted(options: Options, found: KernelState) -> list[Sysctl]:
@@ -63,10 +65,18 @@ def _of_host(options: Options) -> Iterable[Sysctl]:
         yield Sysctl("net/ipv4/ip_forward", "1")
     if Family.IPV6 in families:
         yield Sysctl("net/ipv6/conf/all/forwarding", "1")
+    if options.direct:
+        # A peer may come directly while the way back to it still is the tunnel.
+        for name in sorted(set(options.uplinks)):
+            yield Sysctl(f"{_CONF}{name}/rp_filter", _LOOSE)
 
 
 def _of_devices(options: Options) -> Iterable[Sysctl]:
-    """Probes need IPv6 on the tunnels, also where a host has turned it off everywhere else."""
+    """What our own devices need, whatever a host has set for all."""
     for device in tunnels.devices(options):
+        # The way back may be another device: the other family's tunnel, or none. The guard has
+        # checked the source already.
+        if device.kind is LinkKind.VXLAN:
+            yield Sysctl(f"{_CONF}{device.name}/rp_filter", _LOOSE)
         if tunnels.carries_probes(device):
             yield Sysctl(f"net/ipv6/conf/{device.name}/disable_ipv6", "0")

@@ -25,6 +25,8 @@ TUNNEL_OVERHEAD = {Family.IPV4: 50, Family.IPV6: 70}
 # RFC 8200 section 5: every link that carries IPv6 has at least this; on others the kernel turns it
 # off.
 MIN_IPV6_MTU = 1280
+# RFC 791: what every IPv4 host takes, and the least that the overlay may have.
+MIN_IPV4_MTU = 576
 # RFC 4291 section 2.5.6.
 _LINK_LOCAL_LENGTH = 64
 

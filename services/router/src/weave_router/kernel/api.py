@@ -45,6 +45,14 @@ class Uplink:
     address: Prefix
     name: str
     mtu: int
+    # The prefix length of what is on the same link.
+    length: int = 32
+
+    def reaches(self, address: Prefix) -> bool:
+        """Is an address on the same link?"""
+        shift = self.address.family.bits - self.length
+        is_near = self.address.address >> shift == address.address >> shift
+        return self.address.family is address.family and is_near
 
 
 @dataclass(frozen=True, slots=True)

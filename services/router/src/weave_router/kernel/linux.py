@@ -148,14 +148,15 @@ class LinuxKernel:
         with self._lock:
             by_index = {f.index: f for f in self._links()}
             holders = {
-                found.address: by_index[found.index]
+                found.address: (by_index[found.index], found.length)
                 for found in map(addresses.decode, self._socket.dump(addresses.dump()))
                 if found is not None and found.index in by_index
             }
         return [
-            Uplink(address, holders[address].name, holders[address].mtu)
+            Uplink(address, device.name, device.mtu, length)
             for address in wanted
             if address in holders
+            for device, length in [holders[address]]
         ]
 
     def foreign_routes(self) -> list[HostRoute]:
