@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 from tests.k8s import figures
 from tests.k8s.agents import CHART, agents, all_ready, ready_nodes
-from tests.k8s.cluster import ROOT, Cluster, wait
-from tests.k8s.workload import address, deploy, failures, remove, running
+from tests.k8s.cluster import ROOT, Cluster, KubeNode, wait
+from tests.k8s.traffic import PORT
+from tests.k8s.workload import (
+    address,
+    deploy,
+    failures,
+    node_of,
+    remove,
+    running,
+    server_pod,
+)
 
 MATRIX_PODS = 12
+HOST_PORT = 18080
 
 
 def test_nodes_wait_for_a_network(cluster: Cluster) -> None:
@@ -76,6 +87,28 @@ def test_pods_and_host_network_reach_each_other(cluster: Cluster) -> None:
     remove(cluster, "host")
 
     assert failed == []
+
+
+def test_a_host_port_leads_to_its_pod(cluster: Cluster) -> None:
+    name = "with-host-port"
+    spec = server_pod()
+    spec["containers"][0]["ports"] = [{"containerPort": PORT, "hostPort": HOST_PORT}]
+    metadata = {"name": name, "labels": {"app": name}}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+    wait("the pod runs", lambda: running(cluster, name), 60)
+    here = node_of(cluster, running(cluster, name)[0])
+    other = next(node for node in cluster.nodes if node != here)
+
+    script = f"import urllib.request as r; print(r.urlopen({_url(here)!r}, timeout=5).read())"
+    said = other.exec("/usr/bin/python3", "-c", script)
+    cluster.kubectl("delete", "pod", name)
+
+    assert name in said
+
+
+def _url(node: KubeNode) -> str:
+    return f"http://{node.address}:{HOST_PORT}/"
 
 
 def test_helm_test_proves_traffic_across_nodes(cluster: Cluster) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
@@ -13,10 +13,10 @@ import pytest
 from services.gossip.tests.kubernetes.fake_api import FakeApiServer
 from weave_gossip.coordination.backend import UNINSTALL_KEY, Entry
 from weave_gossip.errors import CoordinationAwayError
-from weave_gossip.kubernetes import mirror
+from weave_gossip.kubernetes import configmap, mirror
 from weave_gossip.kubernetes.configmap import ConfigMapCoordination
 from weave_gossip.kubernetes.kept import KeptEntries
-from weave_runtime.store import Store, open_store
+from weave_runtime.store import Store, StoreError, open_store
 from weave_runtime.watch import Synced
 
 RING = Entry(1, b"ring")
@@ -131,6 +131,26 @@ async def test_after_a_boot_nothing_is_taken_for_granted(
     with pytest.raises(CoordinationAwayError):
         await after.coordination.get("ipam/ring")
     await after.end()
+
+
+async def test_a_store_that_fails_for_a_while_is_tried_again(
+    server: FakeApiServer, store: Store, boot_id: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configmap, "KEEP_AGAIN_S", 0.01)
+    kept = KeptEntries(store, boot_id)
+    save, failures = kept.save, [StoreError("the disk is full")] * 3
+
+    async def fail_first(entries: Mapping[str, Entry]) -> None:
+        if failures:
+            raise failures.pop()
+        await save(entries)
+
+    monkeypatch.setattr(kept, "save", fail_first)
+    agent = Agent(server, kept)
+    await agent.coordination.compare_and_swap("ipam/ring", 0, b"ring")
+
+    await agent.has_kept({"ipam/ring": RING})
+    await agent.end()
 
 
 async def test_nothing_outlives_an_uninstall(

@@ -22,6 +22,7 @@ from weave_gossip.kubernetes.api import ApiAway, ApiClient, ApiRefused, Object
 from weave_gossip.kubernetes.kept import KeptEntries
 from weave_gossip.kubernetes.mirror import Mirror
 from weave_model.errors import Exhausted, Invalid
+from weave_runtime.store import StoreError
 from weave_runtime.watch import Table
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 # Other keys of the same ConfigMap change at the same time when a whole cluster starts.
 MAX_TRIES = 20
 RETRY_S = 0.1
+# A disk that is full stays so for a while.
+KEEP_AGAIN_S = 10.0
 # Kubernetes' limit for a key (IsConfigMapKey).
 MAX_DATA_KEY = 253
 _NOT_FOUND, _CONFLICT, _TOO_LARGE, _UNPROCESSABLE = 404, 409, 413, 422
@@ -116,8 +119,14 @@ class ConfigMapCoordination:
         while True:
             await self._seen_anew.wait()
             self._seen_anew.clear()
-            if self._kept:
+            if self._kept is None:
+                return
+            try:
                 await self._kept.save(self._last_seen or {})
+            except StoreError as error:
+                log.warning("what Coordination holds is not kept: %s", error)
+                await asyncio.sleep(KEEP_AGAIN_S)
+                self._seen_anew.set()
 
     def _go_by_last_seen(self) -> None:
         if self._last_seen is None or self._is_shown:
