@@ -21,23 +21,50 @@ from weave_gossip.kubernetes.configmap import ConfigMapCoordination
 from weave_model.errors import Invalid
 from weave_runtime.watch import Synced, Upsert
 
+# Longer than the retries of any back-end on a busy machine.
+PATIENCE_S = 30
+
 # How two peers open the same store.
 OpenShared = Callable[[], Coordination]
 
 
-@pytest.fixture(scope="module")
-def redis_socket() -> Iterator[Path]:
-    """A real Redis of this module's own, on a unix socket."""
+class RedisServer:
+    """A real Redis on a unix socket, which keeps what it has answered when it is restarted."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.path = folder / "redis.sock"
+        self._command = ["redis-server", "--port", "0", "--unixsocket", str(self.path)]
+        self._command += ["--dir", str(folder), "--save", "", *options]
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        started = any("ready to accept connections" in line for line in self._process.stdout)
+        assert started, "redis-server did not start"
+
+    def stop(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.communicate()
+
+
+@contextlib.contextmanager
+def running_redis(*options: str) -> Iterator[RedisServer]:
     with tempfile.TemporaryDirectory(prefix="weave-") as folder:
-        path = Path(folder) / "redis.sock"
-        command = ["redis-server", "--port", "0", "--unixsocket", str(path), "--dir", folder]
-        command += ["--save", "", "--appendonly", "no"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-            assert server.stdout is not None
-            started = any("ready to accept connections" in line for line in server.stdout)
-            assert started, "redis-server did not start"
-            yield path
-            server.terminate()
+        server = RedisServer(Path(folder), *options)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def redis_server() -> Iterator[RedisServer]:
+    """One for this module; who stops it starts it again."""
+    with running_redis("--appendonly", "yes", "--appendfsync", "always") as server:
+        yield server
 
 
 @pytest.fixture
@@ -58,8 +85,8 @@ async def open_shared(
             return FileCoordination(tmp_path / "coordination.json", poll_s=0.01)
         if request.param == "configmap":
             return ConfigMapCoordination(api_server.client(), "kube-system", "weave-net")
-        path = request.getfixturevalue("redis_socket")
-        return RedisCoordination(f"unix://{path}", cluster_id=request.node.name)
+        server = request.getfixturevalue("redis_server")
+        return RedisCoordination(f"unix://{server.path}", cluster_id=request.node.name)
 
     async def open_one() -> Coordination:
         coordination = make()
@@ -75,10 +102,44 @@ async def open_shared(
         await coordination.close()
 
 
+@pytest.fixture
+def outage(
+    request: pytest.FixtureRequest, tmp_path: Path, api_server: FakeApiServer
+) -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """`with outage():` the store of `open_shared` is away."""
+    kind = request.node.callspec.params["open_shared"]
+
+    @contextlib.contextmanager
+    def file_is_away() -> Iterator[None]:
+        path, aside = tmp_path / "coordination.json", tmp_path / "aside"
+        path.rename(aside)
+        # A file system that is mounted late shows the folder below.
+        path.mkdir()
+        yield
+        path.rmdir()
+        aside.rename(path)
+
+    @contextlib.contextmanager
+    def redis_is_away() -> Iterator[None]:
+        server: RedisServer = request.getfixturevalue("redis_server")
+        server.stop()
+        yield
+        server.start()
+
+    @contextlib.contextmanager
+    def api_server_is_away() -> Iterator[None]:
+        api_server.is_away = True
+        api_server.cut()
+        yield
+        api_server.is_away = False
+
+    return {"file": file_is_away, "redis": redis_is_away, "configmap": api_server_is_away}[kind]
+
+
 async def seen(coordination: Coordination, count: int) -> list[tuple[str, Entry]]:
     """The first `count` entries that a watcher is told of."""
     entries: list[tuple[str, Entry]] = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         async with contextlib.aclosing(coordination.entries.subscribe()) as events:
             async for event in events:
                 if isinstance(event, Upsert):
@@ -156,6 +217,27 @@ async def test_writers_see_their_own_write_at_once(open_shared: Any) -> None:
     assert coordination.entries.items["a"] == Entry(1, b"1")
 
 
+async def test_a_watch_goes_on_after_the_store_was_away(open_shared: Any, outage: Any) -> None:
+    """What watchers hold stays while nobody answers; what is written afterwards reaches them."""
+    one, other = await open_shared(), await open_shared()
+    await one.compare_and_swap("a", 0, b"1")
+    await seen(other, 1)
+    watching = asyncio.ensure_future(seen(other, 3))
+
+    with outage():
+        with pytest.raises(CoordinationAwayError):
+            await one.compare_and_swap("a", 1, b"lost")
+        assert other.entries.items["a"] == Entry(1, b"1")
+    # An answered write is there again, one that was refused is not.
+    assert await one.get("a") == Entry(1, b"1")
+    await one.compare_and_swap("a", 1, b"2")
+    await one.compare_and_swap("b", 0, b"3")
+
+    entries = await watching
+    assert entries[0] == ("a", Entry(1, b"1"))
+    assert dict(entries) == {"a": Entry(2, b"2"), "b": Entry(1, b"3")}
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -220,17 +302,24 @@ async def test_a_redis_that_is_away_is_named_without_its_password(tmp_path: Path
     assert "s3cret" not in str(caught.value)
 
 
-async def test_a_redis_that_may_lose_values_is_named(
-    redis_socket: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    # Spelled unlike elsewhere: the same line about the same place is said once a minute only.
-    place = f"unix://{redis_socket.parent}/./{redis_socket.name}"
-    coordination = RedisCoordination(place, "durability")
-    follower = asyncio.ensure_future(coordination.follow())
+async def test_a_redis_that_may_lose_values_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    with running_redis("--appendonly", "no") as server:
+        coordination = RedisCoordination(f"unix://{server.path}", "durability")
+        follower = asyncio.ensure_future(coordination.follow())
 
-    await seen(coordination, 0)
-    follower.cancel()
-    await asyncio.wait({follower})
-    await coordination.close()
+        await seen(coordination, 0)
+        follower.cancel()
+        await asyncio.wait({follower})
+        await coordination.close()
 
     assert "may lose agreed values: set appendonly yes, appendfsync always" in caplog.text
+
+
+async def test_a_redis_that_refuses_connections_is_named_in_words() -> None:
+    coordination = RedisCoordination("redis://:s3cret@127.0.0.1:1/0", "")
+
+    with pytest.raises(CoordinationAwayError) as caught:
+        await coordination.get("a")
+    await coordination.close()
+
+    assert str(caught.value) == "redis at 127.0.0.1:1: connection refused"
