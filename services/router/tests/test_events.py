@@ -57,6 +57,51 @@ def test_events_of_others(event: Message, concern: Concern) -> None:
     assert EVENTS.judge([event]) == concern
 
 
+# Of any kind: one that a request describes as the kernel tells of it afterwards.
+POD = replace(BRIDGE, name="vethwepl1")
+
+
+@pytest.mark.parametrize(
+    ("told", "expected", "in_doubt"),
+    [
+        # An attach: a bare link first, then what was asked for.
+        ([(replace(POD, mtu=1500), 16), (POD, 16)], POD, False),
+        # A link that the attach under way has not finished when it is looked at.
+        ([(replace(POD, mtu=1500), 16)], POD, True),
+        # A detach, forgotten by the time it is looked at.
+        ([(POD, 17)], None, False),
+        # Somebody removed it.
+        ([(POD, 17)], POD, True),
+        # Somebody made one of our name.
+        ([(POD, 16)], None, True),
+    ],
+)
+def test_a_pods_link_is_doubted_until_it_is_as_expected(
+    told: list[tuple[Link, int]], expected: Link | None, in_doubt: bool
+) -> None:
+    known: dict[str, Link] = {}
+    events = RouteEvents(frozenset(), dict, known.get)
+    for link, kind in told:
+        assert events.judge([message(links.create(link), kind)]) == Concern.PORT
+    if expected:
+        known[expected.name] = expected
+
+    assert events.is_in_doubt() is in_doubt
+    assert events.is_in_doubt() is False
+
+
+def test_what_is_taken_from_a_pods_link_is_doubted_while_the_pod_lives() -> None:
+    known = {POD.name: POD}
+    events = RouteEvents(frozenset(), lambda: {POD.name: 9}, known.get)
+    gone = message(neighbours.set_neighbour(NEIGHBOUR, 9), neighbours.RTM_DELNEIGH)
+
+    assert events.judge([gone]) == Concern.PORT
+    assert events.is_in_doubt()
+    events.judge([gone])
+    known.clear()
+    assert not events.is_in_doubt()
+
+
 def test_our_own_changes_are_no_news() -> None:
     own = message(routes.add(ROUTE, 9), routes.RTM_DELROUTE, OWN_PORT)
 

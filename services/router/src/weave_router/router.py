@@ -266,7 +266,10 @@ class Router:
 
     def _look_again(self) -> None:
         self._later = None
-        self.reconciler.request()
+        # All are asked: each forgets what it has told of.
+        doubts = [source.is_in_doubt() for source in self._sources]
+        if any(doubts):
+            self.reconciler.request()
 
     def _stop_watching(self) -> None:
         loop = asyncio.get_running_loop()

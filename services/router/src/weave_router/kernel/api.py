@@ -100,6 +100,11 @@ class EventSource(Protocol):
         """Takes all events off and says what they make necessary. Never blocks."""
         ...
 
+    def is_in_doubt(self) -> bool:
+        """Is a pod's link of which `Concern.PORT` told still not as expected? Asked once they had
+        time to settle."""
+        ...
+
     def close(self) -> None:
         """Gives the descriptor up."""
         ...

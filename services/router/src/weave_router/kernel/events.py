@@ -54,33 +54,56 @@ class RouteEvents:
     indexes: Callable[[], Mapping[str, int]]
     # What a device of ours should be; None: nobody knows of it.
     expected: Callable[[str], Link | None]
+    # Pods' links that were told to be otherwise than expected, as last seen; None: removed.
+    _suspects: dict[str, Link | None] = field(default_factory=dict)
+    # Pods' links of which something else was taken.
+    _touched: set[str] = field(default_factory=set)
+
+    def is_in_doubt(self) -> bool:
+        """Is a pod's link of which PORT told still not as expected? Forgets all of them.
+
+        An attach or a detach goes through states that nobody expects and leaves what is expected.
+        """
+        suspects, self._suspects = self._suspects, {}
+        touched, self._touched = self._touched, set()
+        return any(self.expected(name) != link for name, link in suspects.items()) or any(
+            self.expected(name) is not None for name in touched
+        )
 
     def judge(self, messages: Iterable[Message]) -> Concern:
         """What these events make necessary."""
         concern = Concern.NOTHING
-        devices = set(self.indexes().values())
+        devices = {index: name for name, index in self.indexes().items()}
         for message in messages:
             if message.port not in self.own_ports:
                 concern |= self._judge_one(message, devices)
         return concern
 
-    def _judge_one(self, message: Message, devices: Container[int]) -> Concern:
+    def _judge_one(self, message: Message, devices: Mapping[int, str]) -> Concern:
         kind = message.kind
         if kind in _LINK_EVENTS:
             return self._judge_link(message, devices)
         if kind in _ADDRESS_EVENTS:
-            is_ours = _index(message) in devices
-            return Concern.STATE if is_ours else Concern.UPLINKS
+            name = devices.get(_index(message))
+            return Concern.UPLINKS if name is None else self._judge_part(name)
         if kind in _ROUTE_EVENTS:
             is_ours = message.payload[_ROUTE_PROTOCOL_OFFSET] == ROUTE_PROTOCOL
             return Concern.STATE if is_ours else Concern.NOTHING
         if kind in _NEIGHBOUR_EVENTS:
-            return Concern.STATE if _index(message) in devices else Concern.NOTHING
+            name = devices.get(_index(message))
+            return Concern.NOTHING if name is None else self._judge_part(name)
         if kind == netconf.RTM_NEWNETCONF:
             index = netconf.index(message)
             is_ours = index == netconf.ALL_DEVICES or index in devices
             return Concern.STATE if is_ours else Concern.NOTHING
         return Concern.STATE if kind in _RULE_EVENTS else Concern.NOTHING
+
+    def _judge_part(self, name: str) -> Concern:
+        """An address or a neighbour of a device of ours; the kernel takes them with the device."""
+        if not name.startswith(naming.POD_LINK_PREFIX):
+            return Concern.STATE
+        self._touched.add(name)
+        return Concern.PORT
 
     def _judge_link(self, message: Message, devices: Container[int]) -> Concern:
         found = links.decode(message)
@@ -91,9 +114,13 @@ class RouteEvents:
         is_right = found.link is not None and self.expected(found.name) == found.link
         is_there = message.kind == links.RTM_NEWLINK
         if is_there and is_right:
+            self._suspects.pop(found.name, None)
             return Concern.NOTHING
+        if not found.name.startswith(naming.POD_LINK_PREFIX):
+            return Concern.STATE
         # What a new link goes through is told without the port of the socket that asked for it.
-        return Concern.PORT if found.name.startswith(naming.POD_LINK_PREFIX) else Concern.STATE
+        self._suspects[found.name] = found.link if is_there else None
+        return Concern.PORT
 
 
 @dataclass(slots=True)

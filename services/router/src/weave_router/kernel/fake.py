@@ -281,6 +281,10 @@ class FakeEvents:
         """See `api.EventSource`."""
         return Concern.STATE if self._near.recv(4096) else Concern.NOTHING
 
+    def is_in_doubt(self) -> bool:
+        """See `api.EventSource`."""
+        return False
+
     def close(self) -> None:
         """See `api.EventSource`."""
         self._near.close()

@@ -121,7 +121,7 @@ class LinuxKernel:
         judges = RouteEvents(ours, lambda: self._indexes, expected)
         rules = NftablesEvents(own_ports(NETLINK_NETFILTER))
         return [
-            Watch(Listener(NETLINK_ROUTE, ROUTE_GROUPS), judges.judge),
+            Watch(Listener(NETLINK_ROUTE, ROUTE_GROUPS), judges.judge, judges.is_in_doubt),
             Watch(Listener(NETLINK_NETFILTER, NFTABLES_GROUPS), rules.judge),
         ]
 

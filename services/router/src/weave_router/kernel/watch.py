@@ -12,9 +12,15 @@ from weave_router.kernel.netlink.wire import Message
 class Watch:
     """See `api.EventSource`."""
 
-    def __init__(self, listener: Listener, judge: Callable[[Sequence[Message]], Concern]) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        judge: Callable[[Sequence[Message]], Concern],
+        is_in_doubt: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._listener = listener
         self._judge = judge
+        self._is_in_doubt = is_in_doubt
 
     def fileno(self) -> int:
         """See `api.EventSource`."""
@@ -26,6 +32,10 @@ class Watch:
             return self._judge(self._listener.read())
         except Overrun:
             return Concern.STATE | Concern.UPLINKS
+
+    def is_in_doubt(self) -> bool:
+        """See `api.EventSource`."""
+        return self._is_in_doubt()
 
     def close(self) -> None:
         """See `api.EventSource`."""
