@@ -27,8 +27,10 @@ _TARGETS = "targets"
 _OWN = "own/"
 _SEEN = "seen/"
 _INCARNATION_BYTES = 8
-# One write for all changes of a while: a thousand peers must not wear a disk out.
+# One write for all changes of a while: a thousand peers must not wear a disk out. The first comes
+# soon: whoever is killed shortly after its start must not begin by knowing nobody.
 SEEN_PERIOD_S = 5.0
+SEEN_DELAY_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,17 @@ def _incarnation_bytes(incarnation: int) -> bytes:
 class SeenDocuments:
     """Keeps documents of others, behind the present by at most SEEN_PERIOD_S."""
 
-    def __init__(self, store: Store, own_name: PeerName) -> None:
+    def __init__(
+        self,
+        store: Store,
+        own_name: PeerName,
+        *,
+        delay_s: float = SEEN_DELAY_S,
+        period_s: float = SEEN_PERIOD_S,
+    ) -> None:
+        self._delay_s = delay_s
+        self._period_s = period_s
+        self._is_dirty = asyncio.Event()
         self._store = store
         self._own_name = own_name
         self._dirty: dict[str, Document | None] = {}
@@ -123,17 +135,23 @@ class SeenDocuments:
         """Another's document is new or newer; our own are kept elsewhere."""
         if self._is_kept(document.id):
             self._dirty[seen_document_key(document.id)] = document
+            self._is_dirty.set()
 
     def removed(self, document_id: DocumentId) -> None:
         """Another's document is gone."""
         if self._is_kept(document_id):
             self._dirty[seen_document_key(document_id)] = None
+            self._is_dirty.set()
 
     async def run(self) -> None:
-        """Writes every now and then, until cancelled; what fails is repeated with the next."""
+        """Writes soon after a change, and then not again for a while, until cancelled; what fails
+        is repeated with the next."""
         while True:
-            await asyncio.sleep(SEEN_PERIOD_S)
+            await self._is_dirty.wait()
+            await asyncio.sleep(self._delay_s)
+            self._is_dirty.clear()
             await self.flush()
+            await asyncio.sleep(self._period_s - self._delay_s)
 
     async def flush(self) -> None:
         """Writes what has changed. The driver reports a store that fails; this one is optional."""
@@ -148,6 +166,7 @@ class SeenDocuments:
             await self._store.commit(batch)
         except StoreError:
             self._dirty = dirty | self._dirty
+            self._is_dirty.set()
 
     def _is_kept(self, document_id: DocumentId) -> bool:
         # Links change all the time and are worth nothing after a restart.

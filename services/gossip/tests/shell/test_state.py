@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,6 +11,7 @@ from services.gossip.tests.shell.conftest import peer_name
 from weave_gossip.core.documents import Document, DocumentId
 from weave_gossip.errors import StartError
 from weave_gossip.state import (
+    SeenDocuments,
     begin_life,
     incarnation_entry,
     own_document_entry,
@@ -100,3 +102,19 @@ async def test_entries_that_cannot_be_read_are_left_as_they_are(
         await begin_life(store, None)
 
     assert await store.load() == before
+
+
+async def test_what_others_say_is_kept_soon_and_then_now_and_then(store: Store) -> None:
+    await begin_life(store, peer_name(1))
+    seen = SeenDocuments(store, peer_name(1), delay_s=0.0, period_s=3600.0)
+    writer = asyncio.create_task(seen.run())
+
+    seen.changed(THEIRS)
+    async with asyncio.timeout(5):
+        while seen_document_entry(THEIRS)[0] not in await store.load():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    seen.removed(THEIRS.id)
+    await asyncio.sleep(0.05)
+    writer.cancel()
+
+    assert seen_document_entry(THEIRS)[0] in await store.load()

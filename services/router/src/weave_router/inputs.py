@@ -44,7 +44,7 @@ async def follow_ring(node: Node, ipam: IpamAsyncStub) -> None:
         async for state in states:
             rings = {family: ring for family, ring in state.items.items() if ring is not None}
             if rings:
-                node.rings = rings
+                node.learn_rings(rings)
                 node.on_change()
 
 
@@ -62,7 +62,7 @@ async def follow_peers(node: Node, gossip: GossipAsyncStub) -> None:
                 if message.self and (node.name, node.underlay) != (peer.name, peer.underlay):
                     node.name, node.underlay = peer.name, peer.underlay
                     log.info("Our name is %s", peer.name)
-            node.peers = tuple(sorted((peer for peer, _ in known), key=lambda peer: peer.name))
+            node.learn_peers(peer for peer, _ in known)
             node.present = frozenset(peer.name for peer, message in known if message.reachable)
             node.on_change()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from weave_model.peer import PeerName
@@ -30,8 +30,11 @@ class Node:
     underlay: tuple[Prefix, ...] = ()
     uplinks: tuple[Uplink, ...] = ()
     overlay: tuple[Prefix, ...] | None = None
+    # Set by `learn_rings` and `learn_peers`.
     rings: Mapping[Family, RingView] | None = None
     peers: tuple[Peer, ...] | None = None
+    # Those of them that the mesh knows now.
+    told: frozenset[PeerName] = frozenset()
     paths: Mapping[PeerName, Path] = field(default_factory=dict)
     # Peers with which the mesh has contact.
     present: frozenset[PeerName] = frozenset()
@@ -80,6 +83,27 @@ class Node:
     def families(self) -> frozenset[Family]:
         """Families of the overlay."""
         return frozenset(universe.family for universe in self.universes)
+
+    def learn_peers(self, told: Iterable[Peer]) -> None:
+        """Takes over what the mesh says now.
+
+        A peer that it does not know stays while the ring gives it addresses: gossip may have lost
+        its memory in a crash, and the peer's pods are where they were. Reclaim takes them away.
+        """
+        known = {peer.name: peer for peer in told}
+        self.told = frozenset(known)
+        self.peers = tuple(sorted({**self._owners(), **known}.values(), key=lambda peer: peer.name))
+
+    def learn_rings(self, rings: Mapping[Family, RingView]) -> None:
+        """Takes over who owns what; see `learn_peers`."""
+        self.rings = rings
+        if self.peers is not None:
+            owners = self._owners()
+            self.peers = tuple(p for p in self.peers if p.name in self.told or p.name in owners)
+
+    def _owners(self) -> dict[PeerName, Peer]:
+        names = {block.owner for ring in (self.rings or {}).values() for block in ring.blocks}
+        return {peer.name: peer for peer in self.peers or () if peer.name in names}
 
     def gateways(self, addresses: tuple[Prefix, ...]) -> list[Prefix]:
         """Gateway per family in the order of the addresses."""
