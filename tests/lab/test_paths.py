@@ -88,6 +88,25 @@ def test_pods_reach_each_other_by_a_relay_while_two_nodes_are_cut_off(
         assert len(lines) <= 10
 
 
+def test_a_router_that_is_down_changes_no_path(cluster: Lab) -> None:
+    """Far kernels answer probes; a process that died is no broken path."""
+    n1, _, n3 = cluster.nodes()
+    until(lambda: is_direct(cluster), DIRECT_S)
+    begin = len(n1.log("router"))
+    n3.kill("router")
+    try:
+        # Longer than any cut would take to be left.
+        end = time.monotonic() + RELAYED_S
+        while time.monotonic() < end:
+            assert {path["Kind"] for path in paths(n1).values()} == {"vxlan"}
+            time.sleep(POLL_S)
+    finally:
+        n3.start("router")
+        n3.wait_ready()
+
+    assert not [line for line in logged(n1, begin) if "using" in line]
+
+
 def test_a_hole_that_swallows_large_packets_lowers_the_mtu_of_one_path(
     cluster: Lab, pods: list[Pod]
 ) -> None:

@@ -169,13 +169,16 @@ class Router:
     async def reset(self) -> list[str]:
         """Removes all from the kernel and goes idle; the host's switches that stay are returned."""
         left: list[str] = []
+        loop = asyncio.get_running_loop()
         if not self.node.lacks():
             options = self.node.options()
-            left = switches.left_behind(options)
+            paths = switches.paths(options)
+            found = await loop.run_in_executor(self._reconcile_thread, self._kernel.found, paths)
+            left = switches.left_behind(options, found)
         self.node.idle = True
+        self.on_facts()
         await self.attacher.close()
         self._stop_watching()
-        loop = asyncio.get_running_loop()
         left += await loop.run_in_executor(self._reconcile_thread, self._kernel.reset)
         keys = [record.key for record in self.node.attachments]
         for key in keys:

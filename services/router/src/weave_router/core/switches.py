@@ -17,11 +17,12 @@ _LOOSE = "2"
 
 def wanted(options: Options, found: KernelState) -> list[Sysctl]:
     """All of them: those of the whole host, of its uplinks and of our own devices."""
-    values = {switch.path: switch.value for switch in found.sysctls}
-    # A node that forwards takes no router advertisements, unless it is told to (ip-sysctl.rst):
-    # the default route that came by one would be lost.
-    kept = [Sysctl(path, "2") for path in _advertisements(options) if values.get(path) == "1"]
-    return [*kept, *_forwarding(found), *_of_host(options), *_of_devices(options)]
+    return [
+        *_advertised(options, found),
+        *_forwarding(found),
+        *_of_host(options),
+        *_of_devices(options),
+    ]
 
 
 def paths(options: Options) -> list[str]:
@@ -32,15 +33,23 @@ def paths(options: Options) -> list[str]:
     ]
 
 
-def left_behind(options: Options) -> list[str]:
+def left_behind(options: Options, found: KernelState) -> list[str]:
     """What stays when everything else of ours goes, as an administrator writes it."""
-    return [f"{switch.path.replace('/', '.')}={switch.value}" for switch in _of_host(options)]
+    stays = [*_advertised(options, found), *_of_host(options)]
+    return [f"{switch.path.replace('/', '.')}={switch.value}" for switch in stays]
 
 
 def _advertisements(options: Options) -> list[str]:
     if all(universe.family is not Family.IPV6 for universe in options.universes):
         return []
     return [f"net/ipv6/conf/{name}/accept_ra" for name in sorted(set(options.uplinks))]
+
+
+def _advertised(options: Options, found: KernelState) -> list[Sysctl]:
+    """A node that forwards takes no router advertisements unless it is told to (ip-sysctl.rst), and
+    would lose the default route that came by one. One that takes none is left alone."""
+    values = {switch.path: switch.value for switch in found.sysctls}
+    return [Sysctl(p, "2") for p in _advertisements(options) if values.get(p) in ("1", "2")]
 
 
 def device_forwarding(name: str) -> str:
