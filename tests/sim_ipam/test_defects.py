@@ -445,7 +445,8 @@ def test_a_peer_that_leaves_waits_until_its_heir_has_everything() -> None:
     world.run(5.0)
 
     assert left.outcome == Left(8)
-    assert not refused.is_answered
+    assert isinstance(refused.outcome, NotReady)
+    assert str(refused.outcome) == "this peer is leaving"
     assert world.owners(1) == {"10.0.0.0/28": 1}
 
 
@@ -471,7 +472,9 @@ def test_nobody_to_leave_to_is_told_as_the_reason() -> None:
     allocator = world.peers[1].allocator
     assert allocator is not None
     assert not left.is_answered
-    assert allocator.why_pending(left.request) == "a reachable peer that takes the addresses over"
+    assert allocator.why_pending(left.request) == (
+        "waiting for a reachable peer that takes the addresses over"
+    )
 
 
 # Found by the simulation

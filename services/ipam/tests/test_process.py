@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import os
 import resource
 import sys
 from collections.abc import AsyncIterator
@@ -72,7 +73,10 @@ async def test_foreign_state_ends_it_with_status_1_and_stays(tmp_path: Path) -> 
 
 
 async def test_a_full_disk_is_told_and_loses_nothing(ipam: IpamProcess) -> None:
-    await ipam.start()
+    # Not a file: that could not be written either.
+    log, theirs = os.pipe()
+    await ipam.start(theirs)
+    os.close(theirs)
     await ipam.ready()
     before = await allocate(ipam, "before")
     _, hard = resource.prlimit(ipam.pid, resource.RLIMIT_FSIZE)
@@ -88,11 +92,15 @@ async def test_a_full_disk_is_told_and_loses_nothing(ipam: IpamProcess) -> None:
     assert "state.db" in (caught.value.details() or "")
     assert not status.ready
     assert "state.db" in status.reason
-
     resource.prlimit(ipam.pid, resource.RLIMIT_FSIZE, (hard, hard))
     await ipam.ready()
     assert (await allocate(ipam, "before")).addresses == before.addresses
     assert (await allocate(ipam, "a")).addresses != before.addresses
+    await ipam.stop()
+    with os.fdopen(log) as lines:
+        logged = [line for line in lines if "state cannot be written" in line]
+    assert len(logged) == 1
+    assert "state.db" in logged[0]
 
 
 async def test_a_second_process_on_the_same_state_is_refused(ipam: IpamProcess) -> None:

@@ -61,6 +61,7 @@ from weave_model.ring import Genesis, RingDocument, RingView
 
 # Each pass follows what the one before changed: document, view, obeyed fence, new document.
 MAX_PASSES = 8
+LEAVING = "this peer is leaving"
 
 
 class Allocator:
@@ -259,7 +260,7 @@ class Allocator:
         self._progress()
         obstacle = self._obstacle()
         if obstacle is not None:
-            self._effects.append(Answer(request, NotReady(f"waiting for {obstacle}")))
+            self._effects.append(Answer(request, NotReady(obstacle)))
         else:
             self._reclaims.reclaim(request, peer)
 
@@ -270,7 +271,7 @@ class Allocator:
         """
         self._advance(now)
         self._leaving.begin(request)
-        self._desk.refuse_all("this peer is leaving")
+        self._desk.close(LEAVING)
 
     def cancel(self, request: RequestId, now: float) -> bool:
         """Forgets a pending request and leaves nothing of it behind. False: it is answered already
@@ -286,15 +287,17 @@ class Allocator:
         )
 
     def why_pending(self, request: RequestId) -> str:
-        """What the request waits for, for the text of a deadline's error; "" when not pending."""
+        """Why the request is not answered yet, one sentence; "" when it is not pending."""
         self._progress()
         if request in self._primes:
             return self._no_ring()
-        return (
-            self._desk.waits_for(request)
-            or self._reclaims.waits_for(request)
-            or self._leaving.waits_for(request)
+        waits_for = self._desk.waits_for(request)
+        if waits_for and self._obstacle() is None and self._no_ring():
+            return self._no_ring()
+        waits_for = (
+            waits_for or self._reclaims.waits_for(request) or self._leaving.waits_for(request)
         )
+        return f"waiting for {waits_for}" if waits_for else ""
 
     # From the router
 
@@ -387,7 +390,11 @@ class Allocator:
 
     def _obstacle(self) -> str | None:
         if self._leaving.is_leaving:
-            return "this peer is leaving"
+            return LEAVING
+        waits_for = self._unknown()
+        return f"waiting for {waits_for}" if waits_for is not None else None
+
+    def _unknown(self) -> str | None:
         if not self._may_write:
             return "the documents of the other peers: gossip has not answered"
         if not self._reclaims.is_known:
@@ -439,7 +446,7 @@ class Allocator:
             self._stirred = True
 
     def _serve(self) -> None:
-        self._desk.obstacle = self._obstacle()
+        self._desk.obstacle = self._unknown()
         retry = any(pool.supplied for pool in self._pools.values())
         self._desk.serve(self._clock.wall, retry=retry)
         for pool in self._pools.values():

@@ -35,6 +35,8 @@ class Desk:
     def __init__(self, ledger: Ledger, pools: dict[Family, Pool], effects: list[Effect]) -> None:
         self.ledger = ledger
         self.obstacle: str | None = None
+        # Why no new address is given any more; empty while they are.
+        self._closed = ""
         self._pools = pools
         self._effects = effects
         self._waiting: dict[RequestId, tuple[AllocateRequest | ClaimRequest, Waiting]] = {}
@@ -89,8 +91,9 @@ class Desk:
         self._fresh = [wanted for wanted in self._fresh if wanted.request != request]
         return self._waiting.pop(request, None) is not None or len(self._fresh) < fresh
 
-    def refuse_all(self, reason: str) -> None:
-        """Answers everything that waits."""
+    def close(self, reason: str) -> None:
+        """Refuses everything that waits, and all new addresses from now on."""
+        self._closed = reason
         requests = [*self._waiting, *(wanted.request for wanted in self._fresh)]
         self._waiting, self._fresh = {}, []
         self._effects.extend(Answer(request, NotReady(reason)) for request in requests)
@@ -187,6 +190,7 @@ class Desk:
             if held_already(wanted, pool.options, allocation) is None
         ]
         if missing:
+            self._check_open()
             check_unheld(self.ledger, wanted.key, wanted.requested.values())
             if self.obstacle is not None:
                 waiting.reasons.append(self.obstacle)
@@ -208,6 +212,7 @@ class Desk:
         new = [a for a in wanted.addresses if self.ledger.holder(a) is None]
         allocation = self.ledger.get(wanted.key)
         if new or allocation is None:
+            self._check_open()
             if self.obstacle is not None:
                 waiting.reasons.append(self.obstacle)
                 return None
@@ -219,6 +224,10 @@ class Desk:
                 return None
             allocation = self._record(wanted.key, new, wanted.workload, now, adopted=True)
         return Claimed(allocation.generation)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotReady(self._closed)
 
     def _record(
         self,

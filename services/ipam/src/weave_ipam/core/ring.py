@@ -54,6 +54,7 @@ class Ring:
         self._stale = True
         self._set_aside: dict[PeerName, DocumentVersion] = {}
         self._shown: list[Segment] = []
+        self._contradiction = ""
         if own is not None:
             self._replicas.put_own(own)
             self._publish(own)
@@ -94,9 +95,9 @@ class Ring:
 
     def vote_received(self, voter: PeerName, state: AcceptorState) -> str:
         """A voter's document is new or newer. Gives why it does not count, if so."""
-        before = self.initial.rejected.get(voter)
+        before = (self.initial.rejected.get(voter), self.rejected.get(voter))
         fault = self.initial.receive(voter, state)
-        if fault and fault != before:
+        if fault and fault not in before:
             self._note(Severity.WARNING, f"{self._peers.label(voter)}: {fault}")
         return fault
 
@@ -139,6 +140,11 @@ class Ring:
         self._drop_departed()
         self._report()
         return True
+
+    def contradiction(self) -> str:
+        """The seeds given to us are not those of the ring that stands; empty when they are."""
+        given = self.initial.contradicts(self.view.genesis) if self.view is not None else None
+        return differing(self.view.genesis, given) if self.view and given else ""
 
     def _look(self) -> None:
         genesis = self._genesis()
@@ -188,12 +194,16 @@ class Ring:
         versions = {writer: self._replicas.version(writer) for writer in rejected}
         for writer, reason in rejected.items():
             same_reason = self.rejected.get(writer) == reason
-            if not same_reason:
+            if not same_reason and self.initial.rejected.get(writer) != reason:
                 self._note(Severity.WARNING, f"{self._peers.label(writer)}: {reason}")
             if not same_reason or self._set_aside.get(writer) != versions[writer]:
                 aside = Quarantine(TOPIC_RING, writer, key, versions[writer], reason)
                 self._effects.append(aside)
         self.rejected, self._set_aside = rejected, versions
+        contradiction = self.contradiction()
+        if contradiction and contradiction != self._contradiction:
+            self._note(Severity.WARNING, contradiction)
+        self._contradiction = contradiction
         # Most documents change generations or grants only.
         if self.view is not None and self.view.segments != self._shown:
             self._shown = self.view.segments

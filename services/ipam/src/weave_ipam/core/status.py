@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from weave_ipam.core.desk import Desk
-from weave_ipam.core.genesis import differing
 from weave_ipam.core.peers import Peers
 from weave_ipam.core.pool import Pool
 from weave_ipam.core.requests import AllocateRequest, ClaimRequest
@@ -19,7 +18,7 @@ def describe(pools: tuple[Pool, ...], peers: Peers, desk: Desk, obstacle: str | 
     """Everything `weave status ipam` shows."""
     families = tuple(_family(pool, peers, desk, obstacle) for pool in pools)
     unready = next((family.status for family in families if not family.ready), "")
-    reason = f"waiting for {obstacle}" if obstacle is not None else unready
+    reason = obstacle if obstacle is not None else unready
     return Status(families, not reason, reason)
 
 
@@ -60,11 +59,8 @@ def _family(pool: Pool, peers: Peers, desk: Desk, obstacle: str | None) -> Famil
 def _troubles(pool: Pool, peers: Peers) -> tuple[str, ...]:
     rejected = pool.ring.initial.rejected | pool.ring.rejected
     found = [f"{peers.label(writer)}: {reason}" for writer, reason in rejected.items()]
-    if pool.ring.view is not None:
-        given = pool.ring.initial.contradicts(pool.ring.view.genesis)
-        if given is not None:
-            found.append(differing(pool.ring.view.genesis, given))
-    return tuple(found)
+    contradiction = pool.ring.contradiction()
+    return (*found, contradiction) if contradiction else tuple(found)
 
 
 def _shares(pool: Pool, peers: Peers) -> tuple[Share, ...]:

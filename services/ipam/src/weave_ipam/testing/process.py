@@ -58,8 +58,8 @@ class IpamProcess:
         """A channel to it, now or later."""
         return connect(self.directory / "ipam" / "api.sock")
 
-    async def start(self) -> None:
-        """Starts the process; it may take a while to answer."""
+    async def start(self, log: int | None = None) -> None:
+        """Starts the process, its log on this file descriptor; it may take a while to answer."""
         directory = self.directory
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -71,6 +71,7 @@ class IpamProcess:
             "--log-level=warning",
             f"--ipalloc-init=seed={NAME}",
             *self._options,
+            stderr=log,
             env={k: v for k, v in os.environ.items() if not k.startswith(("WEAVE", "IPALLOC"))},
         )
 
