@@ -89,7 +89,9 @@ class Config(CommonOptions):
     name: PeerName | None = option(
         None, parse=PeerName.parse, help="peer name; default: made once and kept"
     )
-    nickname: str = option("", parse=_parse_label, help="name for people; default: the host's name")
+    nickname: str = option(
+        "", parse=_parse_label, help="name for people; default: the Node's or the host's name"
+    )
     host: str = option("", parse=_parse_host, help="address to listen on; empty: all")
     port: int = option(
         DEFAULT_PORT, env="WEAVE_MESH_PORT", parse=_parse_port, help="TCP port of the mesh"
@@ -164,8 +166,8 @@ class Config(CommonOptions):
 
     @property
     def shown_nickname(self) -> str:
-        """The nickname, by default the host's name."""
-        return self.nickname or re.sub(r"[^ -~]", "?", socket.gethostname())
+        """The nickname, by default the Node's name, else the host's."""
+        return self.nickname or self.kube_node or re.sub(r"[^ -~]", "?", socket.gethostname())
 
     @property
     def universes(self) -> tuple[str, ...]:

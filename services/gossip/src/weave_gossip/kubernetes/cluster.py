@@ -45,7 +45,6 @@ class Cluster:
             node_uid=config.node_uid or self._start.node_uid,
             peers=config.peers or self._start.targets,
             underlay_address=config.underlay_address or self._start.underlay_addresses,
-            nickname=config.nickname or config.kube_node,
         )
 
     def begin(self, supervisor: Supervisor, driver: Driver, views: Views) -> None:
