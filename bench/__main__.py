@@ -11,10 +11,11 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import attach, handmade, processes, routes, throughput
+from bench import attach, handmade, processes, routes, steps, throughput
 from bench.figures import Row, markdown
 from bench.plugin import BenchError, Plugin, reference, started
 from bench.throughput import Way
+from weave_cli.node import Node as Services
 from weave_lab import Lab, LabError, LabSpec
 from weave_lab.cni import BIN_DIR, load_network
 
@@ -42,6 +43,9 @@ def measure(lab: Lab, samples: int, rounds: int, work_dir: Path) -> list[Row]:
         rows = attach.latency(ours, other, samples, tell)
         tell("STATUS")
         rows += attach.status(ours, samples)
+        tell("steps of an ADD")
+        with Services(node.layout.run_dir) as services:
+            rows += steps.rows(ours, services, samples)
         tell(f"{attach.PARALLEL} ADDs at once")
         rows += attach.parallel(ours, other, rounds)
         tell(f"{attach.CROWD} pods")
