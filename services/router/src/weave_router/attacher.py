@@ -179,7 +179,10 @@ class Attacher:
             if record.phase is not Phase.PREPARED:
                 # What is gone already cannot be closed; the link takes the rest with it.
                 for failed in self._kernel.apply_to_pod(closing):
-                    log.debug("not closed", extra={"what": str(failed.operation)})
+                    log.debug(
+                        "not closed",
+                        extra={"what": str(failed.operation), "reason": failed.reason},
+                    )
             self._kernel.detach(record.link)
 
         await self._in_thread(work)
