@@ -102,11 +102,14 @@ class ApiClient:
         query = {"limit": str(PAGE_ITEMS)}
         while True:
             page = await self.request("GET", _with_query(path, query))
-            items += page.get("items") or []
-            metadata = page.get("metadata") or {}
+            try:
+                items += _named(page.get("items") or [])
+                metadata = _fields(page, "metadata")
+            except HttpError as error:
+                raise self._away(error) from error
             if not metadata.get("continue"):
-                return items, metadata.get("resourceVersion", "")
-            query["continue"] = metadata["continue"]
+                return items, str(metadata.get("resourceVersion", ""))
+            query["continue"] = str(metadata["continue"])
 
     async def watch(self, path: str, version: str) -> AsyncIterator[WatchEvent]:
         """Changes after a version, until the server ends it. ApiRefused 410: list again."""
@@ -122,11 +125,7 @@ class ApiClient:
                 if head.status != 200:
                     _object(head, await reader.read_all(MAX_OBJECT_BYTES))
                 async for line in reader.lines(MAX_OBJECT_BYTES):
-                    event = _parsed(line)
-                    item = event.get("object") or {}
-                    if event.get("type") == "ERROR":
-                        raise ApiRefused(int(item.get("code") or 500), str(item.get("message")))
-                    yield WatchEvent(str(event.get("type")), item)
+                    yield _event(_parsed(line))
         except (OSError, TimeoutError, HttpError) as error:
             raise self._away(error) from error
 
@@ -212,8 +211,41 @@ def _object(head: Head, body: bytes) -> Object:
 def _parsed(text: bytes) -> Object:
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise HttpError("the answer is no JSON") from error
     if not isinstance(found, dict):
         raise HttpError("the answer is no JSON object")
+    return found
+
+
+def _event(event: Object) -> WatchEvent:
+    """Raises ApiRefused for the server's own error, HttpError for what is no event."""
+    kind, item = event.get("type"), _fields(event, "object")
+    if kind == "ERROR":
+        code = item.get("code")
+        raise ApiRefused(code if isinstance(code, int) else 500, str(item.get("message")))
+    if not isinstance(_fields(item, "metadata").get("resourceVersion"), str):
+        raise HttpError("an event has no version")
+    # A bookmark is about no object.
+    if kind != "BOOKMARK":
+        _named([item])
+    return WatchEvent(str(kind), item)
+
+
+def _named(items: Any) -> list[Object]:
+    """Objects that have a name and a place for their other metadata. Raises HttpError."""
+    if not isinstance(items, list):
+        raise HttpError("what should be a list is none")
+    for item in items:
+        name = _fields(item, "metadata").get("name") if isinstance(item, dict) else None
+        if not isinstance(name, str) or not name:
+            raise HttpError("an object has no name")
+    return items
+
+
+def _fields(item: Object, name: str) -> Object:
+    """The object within an object; absent is empty. Raises HttpError."""
+    found = item.get(name) or {}
+    if not isinstance(found, dict):
+        raise HttpError(f"{name} is no JSON object")
     return found

@@ -201,7 +201,7 @@ class ConfigMapCoordination:
                 key = decode_key(data_key)
                 entries[key] = Entry(int(revision), base64.b64decode(value, validate=True))
             version = int(found["metadata"]["resourceVersion"])
-        except (ValueError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise CoordinationAwayError(
                 f"{self._place} holds something else ({error}); it was left as it is: delete it "
                 "if nobody needs it"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 _MAX_HEAD_LINES = 128
 _READ_BYTES = 64 << 10
+_CHUNK_SIZE = re.compile(r"[0-9A-Fa-f]{1,15}")
 
 
 class HttpError(Exception):
@@ -82,10 +84,10 @@ class BodyReader:
 
     async def _chunk_size(self) -> int:
         line = (await _line(self._reader)).partition(";")[0]
-        try:
-            return int(line, 16)
-        except ValueError as error:
-            raise HttpError("the answer has a chunk without a size") from error
+        # Not int() alone, which takes "-1": that would read without a limit.
+        if not _CHUNK_SIZE.fullmatch(line.strip()):
+            raise HttpError("the answer has a chunk without a size")
+        return int(line, 16)
 
     async def _exactly(self, size: int) -> AsyncIterator[bytes]:
         while size:

@@ -31,12 +31,15 @@ class NodeFacts:
 def parse_node(item: Mapping[str, Any]) -> NodeFacts:
     """Reads a Node: internal addresses, else external ones. What is no IP address is left out."""
     given: dict[str, list[str]] = {"InternalIP": [], "ExternalIP": []}
-    for entry in (item.get("status") or {}).get("addresses") or ():
-        if entry.get("type") in given and _is_address(entry.get("address", "")):
-            given[entry["type"]].append(str(ipaddress.ip_address(entry["address"])))
+    for entry in _entries(item, "addresses"):
+        kind, text = str(entry.get("type")), str(entry.get("address"))
+        if kind in given and _is_address(text):
+            given[kind].append(str(ipaddress.ip_address(text)))
     addresses = given["InternalIP"] or given["ExternalIP"]
     metadata = item["metadata"]
-    return NodeFacts(metadata["name"], metadata["uid"], tuple(dict.fromkeys(addresses)))
+    return NodeFacts(
+        metadata["name"], str(metadata.get("uid", "")), tuple(dict.fromkeys(addresses))
+    )
 
 
 def targets(nodes: Iterable[NodeFacts], own_name: str, port: int) -> tuple[str, ...]:
@@ -88,7 +91,7 @@ def departed(nodes: Mapping[str, NodeFacts], peers: Iterable[PeerView]) -> froze
 
 def serves(item: Mapping[str, Any]) -> bool:
     """Does the Node say that it is ready, and that our network works there?"""
-    found = {each.get("type"): each for each in (item.get("status") or {}).get("conditions") or ()}
+    found = {str(each.get("type")): each for each in _entries(item, "conditions")}
     network = found.get("NetworkUnavailable") or {}
     ready = (found.get("Ready") or {}).get("status") == "True"
     return ready and network.get("status") == "False" and network.get("reason") == WORKS
@@ -101,6 +104,13 @@ def unreached(
     reachable = [peer for peer in peers if peer.reachable]
     known = {peer.node_uid for peer in reachable} | {peer.nickname for peer in reachable}
     return [node for node in nodes if node.name != own_name and not {node.uid, node.name} & known]
+
+
+def _entries(item: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """A list of the status; what is of another shape than Kubernetes' is left out."""
+    status = item.get("status")
+    entries = status.get(name) if isinstance(status, dict) else None
+    return [each for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
 
 
 def _shared(nodes: Iterable[NodeFacts]) -> frozenset[str]:
