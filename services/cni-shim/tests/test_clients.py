@@ -154,6 +154,22 @@ async def test_prepare(services: Services, channel: grpc.aio.Channel) -> None:
     assert (sent.mtu, sent.generation, sent.workload.name) == (1400, 7, "cart")
 
 
+@pytest.mark.parametrize(("routes", "no_routes"), [(None, False), ((), True)])
+async def test_no_routes_are_told_from_none_asked_for(
+    services: Services,
+    channel: grpc.aio.Channel,
+    routes: tuple[Route, ...] | None,
+    no_routes: bool,
+) -> None:
+    services.answer = router_pb2.PrepareResponse()
+    port = Port(key=KEY, netns="/n", addresses=(), generation=7, workload=Workload(), routes=routes)
+
+    await GrpcRouter(channel).prepare(port)
+
+    sent = services.requests[0].attachment
+    assert (sent.no_routes, len(sent.routes)) == (no_routes, 0)
+
+
 async def test_activate_detach_and_check(services: Services, channel: grpc.aio.Channel) -> None:
     router = GrpcRouter(channel)
 

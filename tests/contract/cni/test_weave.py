@@ -273,6 +273,31 @@ def test_a_second_interface_of_a_sandbox_gets_no_default_route(runtime: Runtime)
     assert runtime.interfaces(sandbox) == {"lo", "eth0"}
 
 
+def test_an_empty_list_of_routes_is_no_route_at_all(runtime: Runtime) -> None:
+    sandbox = runtime.sandbox()
+    config = runtime.config(cniVersion="1.1.0", ipam={"type": "weave-ipam", "routes": []})
+
+    added = runtime.call("ADD", sandbox, config)
+
+    assert added.status == 0, added.stdout
+    assert added.body.get("routes", []) == []
+    assert "default" not in {route["dst"] for route in runtime.inside(sandbox, "route", "show")}
+    assert runtime.check(sandbox, added.body, **config).status == 0
+
+
+def test_named_routes_take_the_place_of_the_default_one(runtime: Runtime) -> None:
+    sandbox = runtime.sandbox()
+    routes = [{"dst": "10.32.0.0/12"}, {"dst": "203.0.113.0/24"}]
+    config = runtime.config(cniVersion="1.1.0", ipam={"type": "weave-ipam", "routes": routes})
+
+    added = runtime.call("ADD", sandbox, config)
+
+    assert added.status == 0, added.stdout
+    found = {route["dst"] for route in runtime.inside(sandbox, "route", "show")}
+    assert found >= {"10.32.0.0/12", "203.0.113.0/24"}
+    assert "default" not in found
+
+
 def test_s17_the_conflist_offers_what_old_and_new_runtimes_know(node: Node) -> None:
     conflist = json.loads((node.layout.conf_dir / "10-weave.conflist").read_text())
 

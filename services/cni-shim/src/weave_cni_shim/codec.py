@@ -65,6 +65,7 @@ def port_to_proto(port: Port) -> router_pb2.Attachment:
         key=key_to_proto(port.key),
         addresses=map(prefix_to_proto, port.addresses),
         routes=map(route_to_proto, port.routes or ()),
+        no_routes=port.routes == (),
         mtu=port.mtu,
         mac=port.mac,
         workload=workload_to_proto(port.workload),

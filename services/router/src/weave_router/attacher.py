@@ -215,6 +215,8 @@ class Attacher:
     def _wanted_routes(self, record: Record) -> tuple[tuple[Route, ...], tuple[Route, ...]]:
         """Routes of a new sandbox end, and those in their place where default routes are taken."""
         attachment = record.attachment
+        if attachment.no_routes:
+            return (), ()
         universe = sandbox.universe_routes(attachment, self._node.universes)
         if attachment.routes:
             return sandbox.with_gateways(attachment.routes), ()

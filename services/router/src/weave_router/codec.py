@@ -66,6 +66,7 @@ def read_attachment(message: router_pb2.Attachment) -> Attachment:
             key=read_key(message.key),
             addresses=tuple(sorted(map(read_host_prefix, message.addresses))),
             routes=tuple(map(read_route, message.routes)),
+            no_routes=message.no_routes,
             mtu=message.mtu,
             mac=message.mac,
             workload=Workload(workload.namespace, workload.name, workload.uid),
@@ -82,6 +83,7 @@ def write_attachment(attachment: Attachment) -> router_pb2.Attachment:
         key=write_key(attachment.key),
         addresses=write_prefixes(attachment.addresses),
         routes=map(write_route, attachment.routes),
+        no_routes=attachment.no_routes,
         mtu=attachment.mtu,
         mac=attachment.mac,
         workload=types_pb2.Workload(

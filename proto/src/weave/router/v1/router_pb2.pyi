@@ -78,6 +78,7 @@ class Attachment(_message.Message):
     WORKLOAD_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     NETNS_PATH_FIELD_NUMBER: _builtins.int
+    NO_ROUTES_FIELD_NUMBER: _builtins.int
     mtu: _builtins.int
     """0: that of the overlay."""
     mac: _builtins.bytes
@@ -86,6 +87,8 @@ class Attachment(_message.Message):
     """As given by ipam; orders ADD against DEL."""
     netns_path: _builtins.str
     """Path of the sandbox's network namespace as the router sees it."""
+    no_routes: _builtins.bool
+    """No route at all; `routes` is empty then."""
     @_builtins.property
     def key(self) -> _types_pb2.AttachmentKey: ...
     @_builtins.property
@@ -109,10 +112,11 @@ class Attachment(_message.Message):
         workload: _types_pb2.Workload | None = ...,
         generation: _builtins.int = ...,
         netns_path: _builtins.str = ...,
+        no_routes: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "workload", b"workload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "generation", b"generation", "key", b"key", "mac", b"mac", "mtu", b"mtu", "netns_path", b"netns_path", "routes", b"routes", "workload", b"workload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "generation", b"generation", "key", b"key", "mac", b"mac", "mtu", b"mtu", "netns_path", b"netns_path", "no_routes", b"no_routes", "routes", b"routes", "workload", b"workload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,8 +39,10 @@ class Attachment:
     key: AttachmentKey
     # /32 and /128, one per family at most; the first gives the hardware address unless `mac` does.
     addresses: tuple[Prefix, ...]
-    # Empty: default routes, or universe routes for a second interface of a sandbox.
+    # Empty: default routes, or universe routes for a second interface of a sandbox; unless none are
+    # wanted at all.
     routes: tuple[Route, ...] = ()
+    no_routes: bool = False
     # 0: that of the overlay.
     mtu: int = 0
     # Empty: derived.
@@ -149,7 +151,7 @@ class Attachments:
         for other, asked, word in (
             (held.mac, wanted.mac, "hardware address"),
             (held.mtu, wanted.mtu, "MTU"),
-            (held.routes, wanted.routes, "routes"),
+            ((held.routes, held.no_routes), (wanted.routes, wanted.no_routes), "routes"),
         ):
             if held.generation and other != asked:
                 raise Conflict(f"{wanted.key} is attached with another {word}; detach it first")
