@@ -153,6 +153,10 @@ class Wire:
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
         self.is_cut = False
+        # Set: on connections made meanwhile the dialler hears so many messages and no more, and
+        # nobody hears that it hung up.
+        self.messages_heard: int | None = None
+        self.is_silent = asyncio.Event()
         # What diallers have said, in order.
         self.recorded = bytearray()
 
@@ -184,23 +188,39 @@ class Wire:
             writer.transport.abort()
             return
         self._writers.append(far_writer)
-        for source, sink, record in (
-            (reader, far_writer, self.recorded),
-            (far_reader, writer, bytearray()),
-        ):
-            task = asyncio.ensure_future(self._copy(source, sink, record))
-            self._tasks.add(task)
+        heard = self.messages_heard
+        copies = [self._copy(reader, far_writer, self.recorded, closes=heard is None)]
+        if heard is None:
+            copies.append(self._copy(far_reader, writer, bytearray()))
+        else:
+            copies.append(self._copy_messages(far_reader, writer, heard))
+        self._tasks.update(map(asyncio.ensure_future, copies))
 
     async def _copy(
-        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, record: bytearray
+        self,
+        source: asyncio.StreamReader,
+        sink: asyncio.StreamWriter,
+        record: bytearray,
+        *,
+        closes: bool = True,
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(1 << 16):
                 record += data
                 if not self.is_cut:
                     sink.write(data)
-            if not self.is_cut:
+            if closes and not self.is_cut:
                 sink.close()
+
+    async def _copy_messages(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, count: int
+    ) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            for _ in range(count):
+                length = await source.readexactly(4)
+                sink.write(length + await source.readexactly(int.from_bytes(length, "big")))
+            self.is_silent.set()
+            await source.read()
 
 
 def reachable(status: gossip_pb2.GetStatusResponse) -> set[str]:

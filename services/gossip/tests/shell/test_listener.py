@@ -74,14 +74,16 @@ class Guests:
 
 
 @contextlib.asynccontextmanager
-async def listening(listener: Listener) -> AsyncIterator[Callable[[int], Any]]:
+async def listening(listener: Listener) -> AsyncIterator[Callable[..., Any]]:
     sockets = bind("127.0.0.1", 0)
     accepting = asyncio.ensure_future(listener.run(sockets[0]))
     writers: list[asyncio.StreamWriter] = []
 
-    async def connect(count: int) -> None:
+    async def connect(count: int, source: str = "127.0.0.1") -> None:
         for _ in range(count):
-            _, writer = await asyncio.open_connection(*sockets[0].getsockname())
+            _, writer = await asyncio.open_connection(
+                *sockets[0].getsockname(), local_addr=(source, 0)
+            )
             writers.append(writer)
 
     yield connect
@@ -121,6 +123,22 @@ async def test_only_so_many_handshakes_run_at_once() -> None:
         await asyncio.sleep(0.02)
         assert guests.came == 2
         guests.leave.set()
+        await until(lambda: guests.came == 5)
+
+
+async def test_one_address_does_not_take_all_the_room(caplog: pytest.LogCaptureFixture) -> None:
+    """A stranger who connects and says nothing; the peers come from elsewhere."""
+    guests = Guests()
+    bucket = TokenBucket(size=100, refill_s=0.001, now=asyncio.get_running_loop().time())
+    listener = Listener(guests.serve, bucket=bucket, max_handshakes=4, max_per_host=3)
+
+    async with listening(listener) as connect:
+        await connect(9)
+        await until(lambda: guests.came == 3 and "too many connections" in caplog.text)
+        await connect(1, "127.0.0.2")
+        await until(lambda: guests.came == 4)
+        guests.leave.set()
+        await connect(1)
         await until(lambda: guests.came == 5)
 
 

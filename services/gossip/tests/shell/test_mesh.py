@@ -17,6 +17,7 @@ from services.gossip.tests.shell.cluster import PATIENCE_S, Node, errors
 from weave.gossip.v1 import gossip_pb2
 from weave_gossip import underlay
 from weave_gossip.link import link
+from weave_gossip.link.handshake import STEP_S
 from weave_model.peer import PeerName
 from weave_model.prefix import Prefix
 
@@ -402,6 +403,35 @@ async def test_a_black_hole_is_noticed_within_ten_seconds_on_both_sides(
     for node in (one, other):
         status = await node.until_connected(1)
         assert status.terminated_connections == 1
+
+
+async def test_a_link_that_one_side_only_holds_gives_way_to_the_next_try(
+    nodes: Nodes, wires: Any, clock: Any
+) -> None:
+    """The verdict gets lost: one side has a link, the other none, and no word gets through.
+
+    Were the link that is half open to win, the dialler would be refused until it is noticed.
+    """
+    one, other = nodes(2)
+    await one.start(no_discovery=True)
+    wire = await wires(one)
+    # Greeting and hello arrive, the verdict does not.
+    wire.messages_heard = 2
+    await other.start(wire.address, no_discovery=True)
+    async with asyncio.timeout(PATIENCE_S):
+        await wire.is_silent.wait()
+    await one.until(is_linked)
+    assert not is_linked(await other.status())
+    wire.messages_heard = None
+
+    await clock.advance(STEP_S)
+    assert errors(await other.until(errors)) == [f"no verdict within {STEP_S:g} s"]
+
+    await other.until(is_linked)
+    status = await one.until(is_linked)
+    # Replaced by the newer dial, not found silent: that takes longer than it took.
+    assert errors(status) == []
+    assert status.terminated_connections == 1
 
 
 async def test_malformed_bytes_close_their_connection_only(nodes: Nodes) -> None:

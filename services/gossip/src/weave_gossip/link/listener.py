@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from weave_gossip.errors import StartError
 from weave_gossip.link.framing import PlainStream
 from weave_gossip.target import format_endpoint
+from weave_runtime.logs import once_per
 
 log = logging.getLogger(__name__)
+log.addFilter(once_per(60))
 
 # A restarted peer is dialled by all its neighbours at once: that many pass without delay; after
 # them one per refill, so that a storm costs a bounded share of the processor.
@@ -21,6 +25,8 @@ ACCEPT_REFILL_S = 0.05
 # Handshakes under way; a step takes 5 s at most, so that strangers who say nothing cannot fill
 # memory.
 MAX_HANDSHAKES = 64
+# Of them from one address: a stranger who opens connections and says nothing leaves room for peers.
+MAX_HANDSHAKES_PER_HOST = 32
 _BACKLOG = 128
 # The kernel gives a connection up when sent bytes stay unacknowledged for as long as a link may be
 # silent.
@@ -92,10 +98,13 @@ class Listener:
         *,
         bucket: TokenBucket,
         max_handshakes: int = MAX_HANDSHAKES,
+        max_per_host: int = MAX_HANDSHAKES_PER_HOST,
     ) -> None:
         self._serve = serve
         self._bucket = bucket
         self._slots = asyncio.Semaphore(max_handshakes)
+        self._max_per_host = max_per_host
+        self._hosts: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting: set[asyncio.Task[None]] = set()
 
@@ -109,12 +118,20 @@ class Listener:
             while True:
                 await self._slots.acquire()
                 connection, address = await self._accept(loop, listening)
+                host = address[0]
+                if self._hosts[host] >= self._max_per_host:
+                    self._slots.release()
+                    connection.close()
+                    log.warning("too many connections at once from %s: one was closed", host)
+                    await asyncio.sleep(self._bucket.take(loop.time()))
+                    continue
+                self._hosts[host] += 1
                 task = loop.create_task(
                     self._handle(connection, format_endpoint(address[0], address[1])),
-                    name=f"accept {address[0]}",
+                    name=f"accept {host}",
                 )
                 self._tasks.add(task)
-                task.add_done_callback(self._finished)
+                task.add_done_callback(functools.partial(self._finished, host))
                 await asyncio.sleep(self._bucket.take(loop.time()))
         finally:
             self._accepting.discard(current)
@@ -147,8 +164,11 @@ class Listener:
         reader, writer = await asyncio.open_connection(sock=connection)
         await self._serve(PlainStream(reader, writer), address)
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _finished(self, host: str, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._hosts[host] -= 1
+        if not self._hosts[host]:
+            del self._hosts[host]
         self._slots.release()
         if not task.cancelled() and (error := task.exception()):
             log.error("an inbound connection failed unexpectedly", exc_info=error)
