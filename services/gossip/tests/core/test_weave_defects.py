@@ -6,14 +6,18 @@ by reading.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.sim.cluster import Cluster
 from tests.sim.conditions import Conditions
 from tests.sim.node import Node
 from weave_gossip.core.documents import Document, DocumentId
+from weave_gossip.core.effects import Effect, PeerChanged, PeerRemoved
 from weave_gossip.core.messages import Digest, Documents
 from weave_gossip.core.options import MeshOptions
+from weave_gossip.core.replica import Replica
 from weave_gossip.core.status import ConnectionState
 from weave_model.peer import PeerName
 
@@ -89,6 +93,75 @@ def test_what_waits_for_a_slow_peer_is_bounded_by_what_there_is() -> None:
     assert slow.mesh.documents("ring")[0].payload.startswith(b"199")
 
 
+def test_a_peer_that_flaps_changes_nothing_about_others() -> None:
+    """Whatever flapped, everything learnt about all peers was thrown away."""
+    cluster = formed(6)
+    victim, witness, *_ = cluster.nodes
+    changed: set[PeerName] = set()
+
+    def note(node: Node, effect: Effect) -> None:
+        if isinstance(effect, PeerChanged | PeerRemoved):
+            changed.add(effect.peer.name if isinstance(effect, PeerChanged) else effect.name)
+
+    witness.on_effect = note
+    for _ in range(3):
+        victim.crash(dark=False)
+        cluster.run(5)
+        victim.start()
+        cluster.run(5)
+
+    assert changed == {victim.name}
+
+
+def test_a_thousand_reconnects_leave_nothing_behind() -> None:
+    """Each lost connection leaked, so that a conflict which cost links cost all memory."""
+    cluster = formed(2)
+    one, _ = cluster.nodes
+
+    def sizes() -> list[int]:
+        cluster.run(61)
+        found = []
+        for node in cluster.nodes:
+            parts = node.mesh._parts
+            found += [len(parts.links), len(parts.dialler.targets()), parts.dialler.dialling]
+            found += [len(parts.exchange._fetching), len(parts.exchange._fetching._queue)]
+            found += [len(parts.keeper._instances), len(parts.knowledge.replica)]
+        return found
+
+    before = sizes()
+    for _ in range(1000):
+        # A link that lived for a minute is dialled again at once.
+        cluster.run(61)
+        for stream in list(one.streams.values()):
+            cluster.network.close(stream, "connection reset by peer", None)
+            one.lost(stream, "connection reset by peer")
+
+    assert one.mesh.status().terminated_connections >= 1000
+    assert sizes() == before
+
+
+def test_more_peers_fit_than_twelve_bits_can_number() -> None:
+    replica = Replica()
+    for number in range(1, 5001):
+        writer = PeerName(b"\x02" + number.to_bytes(5, "big"))
+        replica.merge(Document(DocumentId("peers", writer, ""), 1, 1, b"facts"))
+
+    assert len(replica) == 5000
+
+
+def test_what_an_idle_peer_says_does_not_grow_with_the_mesh() -> None:
+    """All state went to neighbours every 30 s, so each said the more the more there were."""
+
+    def idle_bytes(peers: int) -> float:
+        cluster = formed(peers)
+        cluster.run(30)
+        before = cluster.network.payload_bytes
+        cluster.run(10)
+        return (cluster.network.payload_bytes - before) / peers
+
+    assert idle_bytes(60) <= 1.2 * idle_bytes(36)
+
+
 # Data path
 
 
@@ -119,6 +192,18 @@ def test_a_black_hole_is_noticed_within_ten_seconds_on_both_sides() -> None:
     cluster.run(10)
 
     assert [node.mesh.status().links for node in cluster.nodes] == [0, 0]
+
+
+def test_a_neighbour_that_takes_nothing_is_given_up() -> None:
+    """There was no deadline for writing: who was heard but did not read stayed a neighbour."""
+    cluster = formed(2)
+    one, _ = cluster.nodes
+    [link] = one.mesh._links
+
+    one.mesh.link_blocked(link.id)
+    cluster.run(8)
+
+    assert one.mesh.status().terminated_connections == 1
 
 
 def test_a_path_that_fails_one_way_is_noticed_too() -> None:
@@ -237,6 +322,49 @@ def test_targets_given_at_start_hold_for_a_restarted_peer_too() -> None:
 
     assert node.mesh.targets() == ("10.0.0.1:6783",)
     cluster.run_to(cluster.is_converged, within_s=10)
+
+
+def test_an_address_that_two_peers_claim_confuses_nobody() -> None:
+    """A virtual address was taken for ourselves, and its owner for somebody who had left."""
+    cluster = formed(3)
+    owner, claimant, third = cluster.nodes
+    facts = claimant.mesh._publisher.facts
+    both = owner.mesh._publisher.facts.underlay_addresses + facts.underlay_addresses
+    frames = cluster.network.frames
+
+    claimant.mesh.update_facts(replace(facts, underlay_addresses=both), claimant.now)
+    claimant.perform()
+    cluster.run(120)
+
+    assert cluster.is_converged()
+    assert [node.mesh.status().links for node in cluster.nodes] == [2, 2, 2]
+    assert cluster.network.frames - frames < 1000
+    # It is still found when it comes back under its own address.
+    third.crash(dark=False)
+    cluster.run(3)
+    third.start()
+    cluster.run_to(cluster.is_converged, within_s=15)
+
+
+def test_two_peers_that_remove_the_same_one_agree() -> None:
+    """Both took over what it had."""
+    cluster = formed(4)
+    one, other, _, gone = cluster.nodes
+    gone.publish("ring", "4", b"ten blocks")
+    cluster.run(1)
+    gone.crash(dark=True)
+    cluster.run(12)
+
+    for node in (one, other):
+        node.mesh.remove_peer(gone.name, node.now)
+        node.perform()
+    cluster.run(2)
+
+    assert cluster.is_converged()
+    assert all(node.mesh.documents("ring") == [] for node in cluster.live)
+    gone.start()
+    cluster.run_to(cluster.is_converged, within_s=15)
+    assert [each.payload for each in one.mesh.documents("ring")] == [b"ten blocks"]
 
 
 def test_a_clock_that_is_wrong_costs_no_link() -> None:

@@ -10,6 +10,9 @@ stays reachable without this link. So a late joiner always gets in and nobody is
 
 A refusal for want of room names other peers to try.
 
+A peer at its limit still gives a redundant link, one of a cycle, for a link to somebody out of
+reach. Else a few peers that have filled up on each other would stay a mesh of their own for ever.
+
 While known peers or targets are out of reach, one of them is tried now and then whatever its
 back-off says, the more rarely the longer the last one is gone. This mends a split, as peers with
 all the links they want dial nobody else.
@@ -129,6 +132,8 @@ class Overlay:
         count = len(self._links)
         if count < self._high_mark():
             return True
+        if not self._topology.is_reachable(peer):
+            return count < self._limit or self._find_redundant() is not None
         if self._topology.degree(peer) >= LOW_DEGREE:
             return False
         return count < self._limit or self._find_sheddable() is not None
@@ -149,7 +154,7 @@ class Overlay:
             return None
         link = self._find_sheddable()
         if link is None and count > self._limit:
-            link = max(self._links, key=lambda each: each.since)
+            link = self._find_redundant() or max(self._links, key=lambda each: each.since)
         return link
 
     # Dialling
@@ -158,7 +163,7 @@ class Overlay:
         """What to dial now, and when to ask again."""
         self._choose_shape()
         dials: list[Dial] = []
-        again = min(self._dial_wanted(dials, now), self._rejoin(dials, now))
+        again = min(self._rejoin(dials, now), self._dial_wanted(dials, now))
         if len(self._links) > self._high_mark():
             again = min(again, max(self._shed_due(), now + FILL_INTERVAL_S))
         return dials, again
@@ -234,7 +239,7 @@ class Overlay:
                 ]
             address = self._rng.choice(away) if away else ""
             may_dial = self._dialler.may_dial_at(now) <= now and self._has_room_to_dial()
-            if address and may_dial and self._is_open(address):
+            if address and self._is_open(address) and may_dial:
                 dials.append(self._dialler.dial(address))
         return self._rejoin_due
 
@@ -258,14 +263,19 @@ class Overlay:
         return min(self._limit, HIGH_DEGREE) if self._is_sparse else self._limit
 
     def _has_room_to_dial(self) -> bool:
-        return self._count() < self._limit
+        """Whether there is a link to spare for somebody out of reach."""
+        return self._count() < self._limit or self._find_redundant() is not None
 
-    def _find_sheddable(self) -> LinkState | None:
+    def _find_redundant(self) -> LinkState | None:
+        """A link that nobody's path depends on: what a peer at its limit gives for a bridge."""
+        return self._find_sheddable(must_keep=1)
+
+    def _find_sheddable(self, must_keep: int = LOW_DEGREE) -> LinkState | None:
         """The link to the peer with most others, which it must have and be reachable by."""
         for link in sorted(
             self._links, key=lambda each: (-self._topology.degree(each.peer), each.since)
         ):
-            if self._topology.degree(link.peer) <= LOW_DEGREE:
+            if self._topology.degree(link.peer) <= must_keep:
                 return None
             if self._topology.has_path_without(link.peer):
                 return link
