@@ -43,7 +43,7 @@ def build(plan: NodePlan) -> None:
     syscalls.detach(Path("/run/netns"))
     sources = {target: os.open(source, OPEN_PATH) for target, source in plan.binds.items()}
     run_source = os.open(plan.run_dir, OPEN_PATH)
-    cgroups = os.open(CGROUPS, OPEN_PATH)
+    cgroups = os.open(CGROUPS, OPEN_PATH) if CGROUPS.is_dir() else None
     scratch = Path(plan.scratch)
     syscalls.mount("tmpfs", scratch, "tmpfs", options="mode=0755")
 
@@ -55,7 +55,8 @@ def build(plan: NodePlan) -> None:
     # A sysfs shows the network namespace it was mounted in.
     syscalls.mount("sysfs", Path("/sys"), "sysfs", syscalls.MS_NOSUID | syscalls.MS_NODEV)
     # Container runtimes need the control groups, which that sysfs does not show.
-    bind(cgroups, CGROUPS)
+    if cgroups is not None:
+        bind(cgroups, CGROUPS)
     _replace_run(scratch, run_source)
 
 
