@@ -14,7 +14,7 @@ from tests.sim_ipam.mesh import Links
 from tests.sim_ipam.peer import Outcome, Speed
 from tests.sim_ipam.world import World, peer_name, pod
 from weave_ipam.core.options import Agreed, Consensus, InitMode, Observer, Seeded
-from weave_ipam.core.results import Allocated, Reclaimed, Released
+from weave_ipam.core.results import Allocated, Claimed, InUse, Reclaimed, Released
 from weave_model.attachment import AttachmentKey, Workload
 from weave_model.errors import Absent
 from weave_model.prefix import Prefix, format_address
@@ -99,6 +99,7 @@ class Chaos:
             (40, self.allocate),
             (30, self.release),
             (4, self.allocate_static),
+            (2, self.claim),
             (2, self.give_up),
             (4, self.restart),
             (2, self.restart_without_state),
@@ -141,6 +142,27 @@ class Chaos:
         name = self._new_name()
         self._note("static", f"{number} {name} {format_address(universe.family, address)}")
         self._allocate(number, name, Prefix.host(universe.family, address))
+
+    def claim(self) -> None:
+        """A container that got its address elsewhere, as a runtime's IPAM or a user gave it."""
+        number = self._any_up()
+        if number is None:
+            return
+        universe = self.world.universes[0]
+        offset = self.rng.randrange(1, universe.size - 1)
+        address = Prefix.host(universe.family, universe.address + offset)
+        peer, key = self.world.peers[number], pod(self._new_name())
+        self._note("claim", f"{number} {key.container_id} {address}")
+
+        def done(outcome: Outcome) -> None:
+            if isinstance(outcome, Claimed) and not self.fates[number].left:
+                self._check_unique(number, key, address)
+                peer.containers[key] = InUse(key, (address,), Workload())
+            elif isinstance(outcome, Claimed):
+                self.fates[number].gone.add(key)
+
+        call = peer.call(lambda a, r: a.claim(r, key, Workload(), (address,), peer.now), done)
+        self.world.scheduler.after(DEADLINE_S, peer.give_up, call)
 
     def _allocate(self, number: int, name: str, address: Prefix | None) -> None:
         peer, key = self.world.peers[number], pod(name)

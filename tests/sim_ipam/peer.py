@@ -29,7 +29,7 @@ from weave_ipam.core.effects import (
 )
 from weave_ipam.core.options import Options
 from weave_ipam.core.records import State
-from weave_ipam.core.results import Allocated, InUse, PeerInfo, Result
+from weave_ipam.core.results import Allocated, Claimed, InUse, PeerInfo, Result
 from weave_model.attachment import AttachmentKey
 from weave_model.errors import DomainError
 from weave_model.peer import PeerName
@@ -308,7 +308,7 @@ class Peer:
 
     def _undo(self, answer: Answer) -> None:
         outcome = answer.outcome
-        if isinstance(outcome, Allocated) and self.allocator is not None:
+        if isinstance(outcome, Allocated | Claimed) and self.allocator is not None:
             held = next(
                 (a for a in self.allocator.allocations() if a.generation == outcome.generation),
                 None,

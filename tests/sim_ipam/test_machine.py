@@ -34,9 +34,18 @@ class ClusterMachine(RuleBasedStateMachine):
         self._after(seconds)
 
     @rule()
-    def claim_an_address(self) -> None:
+    def ask_for_one_address(self) -> None:
         self.chaos.allocate_static()
         self._after(0.5)
+
+    @rule()
+    def claim(self) -> None:
+        self.chaos.claim()
+        self._after(0.5)
+
+    @rule()
+    def cut_coordination(self) -> None:
+        self.chaos.cut_coordination()
 
     @rule(seconds=st.sampled_from([0.0, 0.5]))
     def free(self, seconds: float) -> None:
