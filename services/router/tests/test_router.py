@@ -22,6 +22,7 @@ from weave_router.core.state import Binding, Link, Route
 from weave_router.errors import KernelRefused, RangeOverlap
 from weave_router.kernel.api import HostRoute, Uplink
 from weave_router.kernel.fake import FakeKernel
+from weave_router.path_status import path_statuses
 from weave_router.records import Records
 from weave_router.router import Router
 from weave_runtime.store import Store
@@ -339,7 +340,7 @@ async def test_reset_leaves_nothing_and_idles(world: World) -> None:
         assert left == ["net.ipv4.ip_forward=1"]
         assert world.kernel.found(()).links == frozenset()
         assert "restart the router" in router.not_ready()
-        assert router.path_statuses() == []
+        assert path_statuses(router.node) == []
         await router.reconciler.settled()
         assert world.kernel.found(()).links == frozenset()
 
@@ -363,7 +364,7 @@ async def test_what_the_kernel_refuses_is_tried_again(world: World) -> None:
 
 async def test_paths_name_the_tunnel_end(world: World) -> None:
     async with world.router() as router:
-        (status,) = router.path_statuses()
+        (status,) = path_statuses(router.node)
 
         assert (status.peer, status.mtu) == (NAMES[1], 1450)
         assert status.underlay == Prefix.parse("10.99.0.2")

@@ -14,7 +14,8 @@ from prometheus_client.registry import Collector
 from weave_router.core.attachments import Phase
 from weave_router.core.inputs import PathKind
 from weave_router.core.liveness import State
-from weave_router.router import PathStatus, Router
+from weave_router.path_status import PathStatus, path_statuses
+from weave_router.router import Router
 
 Family = GaugeMetricFamily | CounterMetricFamily
 
@@ -69,7 +70,7 @@ class RouterCollector(Collector):
             labels=["state", "type", "encryption"],
         )
         counts = Counter(
-            (self._state(status), status.kind.value) for status in self._router.path_statuses()
+            (self._state(status), status.kind.value) for status in path_statuses(self._router.node)
         )
         for state in _STATES:
             for kind in PathKind:

@@ -6,20 +6,15 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from weave_model.attachment import AttachmentKey
-from weave_model.peer import PeerName
 from weave_model.prefix import Prefix
 from weave_router.attacher import Attacher
 from weave_router.config import Config, Drift
-from weave_router.core import ports, sandbox, switches, tunnels
+from weave_router.core import ports, sandbox, switches
 from weave_router.core.adoption import Witness, confirmed, rebuild
-from weave_router.core.inputs import Path, PathKind
-from weave_router.core.liveness import State
 from weave_router.core.overlap import overlaps
 from weave_router.core.path_adoption import adopt
-from weave_router.core.prober import Verdict
 from weave_router.core.sandbox import Difference
 from weave_router.core.state import KernelState, Link, Route
 from weave_router.drift import DriftNotes
@@ -37,19 +32,6 @@ _ATTACH_THREADS = 4
 PORT_SETTLE_S = 0.5
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class PathStatus:
-    """How a peer is reached, for status."""
-
-    peer: PeerName
-    kind: PathKind
-    via: PeerName | None = None
-    underlay: Prefix | None = None
-    mtu: int = 0
-    rtt_s: float = 0.0
-    last_error: str = ""
 
 
 class Router:
@@ -204,34 +186,6 @@ class Router:
         """Why Prepare would fail; empty when it would succeed."""
         return self.node.not_ready()
 
-    def path_statuses(self) -> list[PathStatus]:
-        """How each peer is reached."""
-        if self.node.lacks():
-            return []
-        options = self.node.options()
-        statuses = []
-        for peer in self.node.peers or ():
-            if peer.name == self.node.name:
-                continue
-            path = self.node.paths.get(peer.name, Path())
-            end = tunnels.tunnel_to(options, peer)
-            kind = PathKind.NONE if end is None else path.kind
-            verdict = self.node.verdicts.get(peer.name, Verdict())
-            mtu = path.mtu or verdict.limit or self.node.mtu
-            underlay = end[1] if end is not None else None
-            statuses.append(
-                PathStatus(
-                    peer=peer.name,
-                    kind=kind,
-                    via=path.via,
-                    underlay=underlay,
-                    mtu=mtu if kind is not PathKind.NONE else 0,
-                    rtt_s=verdict.rtt_s if verdict.state is State.UP else 0.0,
-                    last_error=_failure(verdict),
-                )
-            )
-        return statuses
-
     async def _check_overlap(self) -> None:
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(self._reconcile_thread, self._kernel.foreign_routes)
@@ -304,11 +258,3 @@ class Router:
         if facts != self._facts:
             self._facts = facts
             self._records.put_facts(facts)
-
-
-def _failure(verdict: Verdict) -> str:
-    if verdict.state is State.DOWN:
-        return "no answer through the tunnel"
-    if verdict.too_small:
-        return "only packets smaller than the overlay's least MTU pass the tunnel"
-    return ""

@@ -13,6 +13,7 @@ from weave_router.core import naming
 from weave_router.core.attachments import Phase, Record
 from weave_router.core.inputs import PathKind
 from weave_router.inputs import OVERLAY_KEY
+from weave_router.path_status import path_statuses
 from weave_router.router import Router
 
 _PATH_KINDS = {
@@ -116,7 +117,7 @@ class RouterService(RouterServicer):
                     rtt_s=status.rtt_s,
                     last_error=status.last_error,
                 )
-                for status in router.path_statuses()
+                for status in path_statuses(router.node)
             ],
             attachments=len(node.attachments),
             repairs=router.notes.repairs,
