@@ -156,10 +156,10 @@ def test_what_an_idle_peer_says_does_not_grow_with_the_mesh() -> None:
         cluster = formed(peers)
         cluster.run(30)
         before = cluster.network.payload_bytes
-        cluster.run(10)
+        cluster.run(20)
         return (cluster.network.payload_bytes - before) / peers
 
-    assert idle_bytes(60) <= 1.2 * idle_bytes(36)
+    assert idle_bytes(72) <= 1.4 * idle_bytes(36)
 
 
 # Data path
