@@ -475,6 +475,17 @@ async def test_targets_are_changed_kept_and_resumed(nodes: Nodes) -> None:
     assert (await one.status()).targets == [members[2].address]
 
 
+async def test_a_forgotten_target_is_shown_no_more(nodes: Nodes) -> None:
+    node, away = nodes(2)
+    await node.start(away.address)
+    await node.until(waits_after_failure)
+
+    await node.gossip.Forget(gossip_pb2.ForgetRequest(targets=[away.address]))
+
+    status = await node.until(lambda status: not status.connections)
+    assert status.targets == []
+
+
 async def test_each_target_that_is_no_address_is_named(nodes: Nodes) -> None:
     [node] = nodes(1)
     await node.start()

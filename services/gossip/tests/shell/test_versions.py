@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ from weave_gossip.codec.handshake import (
     encode_verdict,
 )
 from weave_gossip.link.framing import PlainStream, encode_message, read_message
+from weave_gossip.link.greeting import Greeting
 
 RECORDED: dict[str, bytes] = {
     name: bytes.fromhex(text)
@@ -145,6 +147,33 @@ async def test_a_peer_of_a_newer_release_speaks_the_older_protocol_with_us(
     assert (await newer.hears("pong")).pong.nonce == 5
     status = await node.status()
     assert [each.state for each in status.connections] == [gossip_pb2.CONNECTION_STATE_ESTABLISHED]
+
+
+async def test_a_release_of_the_next_protocol_serves_a_recorded_peer_of_this_one(
+    nodes: Nodes, dial: Dial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every frame as it was recorded, said to a peer that has already moved on."""
+    later = partial(Greeting, min_protocol=1, max_protocol=2)
+    monkeypatch.setattr("weave_gossip.node.Greeting", later)
+    [node] = nodes(1)
+    await node.start(cluster_id="blue")
+    first = mesh_pb2.Greeting.FromString(RECORDED["greeting"])
+    # The recording has a secret, whose handshake cannot be recorded.
+    first.ClearField("key_ids")
+
+    old = await dial(node, first, mesh_pb2.Hello.FromString(RECORDED["hello"]))
+    for name, data in RECORDED.items():
+        if name.startswith("frame ") and "close" not in name:
+            old.say(data)
+    old.say(mesh_pb2.Frame(ping=mesh_pb2.Ping(nonce=77)))
+
+    assert old.verdict.accepted
+    assert old.their_greeting.max_protocol == 2
+    while (await old.hears("pong")).pong.nonce != 77:
+        pass
+    status = await node.status()
+    assert [each.state for each in status.connections] == [gossip_pb2.CONNECTION_STATE_ESTABLISHED]
+    assert status.terminated_connections == 0
 
 
 async def test_a_peer_that_speaks_no_common_protocol_is_told_so(nodes: Nodes) -> None:

@@ -80,7 +80,9 @@ def connections(
     linked = {link.peer for link in links}
     for target in dialler.targets():
         peer = target.peer if target.peer is not None else directory.at(target.address)
-        is_wanted = target.is_dialling or target.last_error or target.address in dialler.direct
+        # Not what the operator has forgotten, unless a peer is known to be there.
+        is_known = directory.at(target.address) is not None and target.last_error
+        is_wanted = target.is_dialling or is_known or target.address in dialler.direct
         if is_wanted and peer not in linked:
             found.append(_wanted(target, peer, directory, clock))
     return found
