@@ -227,7 +227,11 @@ def test_store_url_is_shown_without_its_password() -> None:
     assert "store-url:redis://user:<redacted>@host:6379/0" in describe(options)
 
 
-@pytest.mark.parametrize("url", ["", "redis://host:1/0", "unix:///run/redis.sock"])
+def test_password_of_what_is_no_url_is_hidden_too() -> None:
+    assert hide_password("redis://u:s3cret@[host") == "<redacted>"
+
+
+@pytest.mark.parametrize("url", ["", "redis://host:1/0", "unix:///run/redis.sock", "redis://[h"])
 def test_url_without_password_is_shown_as_it_is(url: str) -> None:
     assert hide_password(url) == url
 

@@ -174,10 +174,20 @@ class _Option:
                 texts = [Path(texts[-1]).read_text(encoding="utf-8").rstrip("\r\n")]
             except (OSError, ValueError) as error:
                 raise ConfigError(f"option {self.label}: {source}: {error}") from error
+        elif self._hides_any(texts) and source.startswith("flag"):
+            raise ConfigError(
+                f"option {self.label}: every user of this machine can read a password in an"
+                f" argument: set {self.env} in the environment instead"
+            )
         if typing.get_origin(self.kind) is not tuple:
             return self._parsed(texts[-1], source)
         words = [word for text in texts for word in re.split(r"[,\s]+", text) if word]
         return tuple(self._parsed(word, source) for word in words)
+
+    def _hides_any(self, texts: Sequence[str]) -> bool:
+        return any(
+            self.spec.show is not None and REDACTED in self.spec.show(text) for text in texts
+        )
 
     def _parsed(self, text: str, source: str) -> Any:
         try:

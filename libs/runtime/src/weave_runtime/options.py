@@ -28,7 +28,11 @@ class LogLevel(enum.Enum):
 
 def hide_password(url: str) -> str:
     """Gives a URL in a form that may be shown."""
-    password = urlsplit(url).password
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        # No URL at all; what stands before an @ may be meant as a password.
+        return REDACTED if "@" in url else url
     return url.replace(f":{password}@", f":{REDACTED}@", 1) if password else url
 
 

@@ -71,9 +71,21 @@ def test_passwords_are_never_shown(tmp_path: Path) -> None:
 
 
 def test_the_redis_password_is_never_shown() -> None:
-    config = load(Config, ["--coordination", "redis://u:s3cret@redis:6379/1"], {})
+    url = "redis://u:s3cret@redis:6379/1"
+
+    config = load(Config, [], {"WEAVE_COORDINATION": url})
 
     assert "s3cret" not in describe(config) + repr(config)
+    assert config.coordination == url
+
+
+@pytest.mark.parametrize("option", ["coordination", "store-url"])
+def test_a_password_in_an_argument_is_refused_without_showing_it(option: str) -> None:
+    """Every process of the machine can read /proc/*/cmdline."""
+    with pytest.raises(ConfigError, match="in the environment instead") as caught:
+        load(Config, [f"--{option}=redis://u:s3cret@redis:6379/1"], {})
+
+    assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
