@@ -18,7 +18,7 @@ from weave_gossip.codec.handshake import (
 )
 from weave_gossip.core.messages import Refusal, RefusalCode
 from weave_gossip.errors import LinkError
-from weave_gossip.link.framing import PlainStream, encode_message, read_message
+from weave_gossip.link.framing import MAX_HELLO_BYTES, PlainStream, encode_message, read_message
 from weave_gossip.link.greeting import Greeting
 from weave_gossip.link.handshake import STEP_S, Agreed, set_up
 
@@ -197,6 +197,44 @@ async def test_a_malformed_hello_is_answered_with_the_reason(
 
     assert isinstance(answer, Refusal)
     assert answer.code is RefusalCode.MALFORMED
+    with pytest.raises(LinkError, match="malformed hello"):
+        await outcome
+
+
+async def test_a_hello_over_the_limit_is_refused_before_it_is_held(
+    make_streams: MakeStreams, make_side: MakeSide
+) -> None:
+    """Anybody may say one where no secret is set: frames have the larger limit, strangers not."""
+    here, there = await make_streams()
+    outcome = asyncio.ensure_future(set_up(there, make_side(1), outbound=False))
+    here.write(encode_message(encode_greeting(Greeting())))
+    here.write((MAX_HELLO_BYTES + 1).to_bytes(4, "big"))
+    for _ in range(2):
+        await read_message(here)
+
+    answer = decode_hello(await read_message(here))
+    here.finish()
+
+    assert answer == Refusal(
+        RefusalCode.MALFORMED, "message of 65537 bytes, over the limit of 65536"
+    )
+    with pytest.raises(LinkError, match="over the limit"):
+        await outcome
+
+
+async def test_who_is_refused_for_a_malformed_hello_cannot_hide_the_reason(
+    make_streams: MakeStreams, make_side: MakeSide, clock: Any
+) -> None:
+    """It does not hang up; what is shown is still what was wrong, and not a deadline."""
+    here, there = await make_streams()
+    outcome = asyncio.ensure_future(set_up(there, make_side(1), outbound=False))
+    here.write(encode_message(encode_greeting(Greeting())))
+    here.write(encode_message(b"\xff"))
+    for _ in range(3):
+        await read_message(here)
+
+    await clock.advance(STEP_S + 1)
+
     with pytest.raises(LinkError, match="malformed hello"):
         await outcome
 

@@ -18,6 +18,9 @@ LENGTH_BYTES = 4
 MAX_MESSAGE_BYTES = 1 << 20
 # A greeting is tiny; who has not proved anything yet may not make us hold a megabyte.
 MAX_GREETING_BYTES = 4096
+# A hello with all its addresses, features and ranges is far below, and so is a verdict; without a
+# secret anybody may say one.
+MAX_HELLO_BYTES = 64 << 10
 CLOSED_BY_PEER = Refusal(RefusalCode.UNSPECIFIED, "the peer closed the connection")
 _CHUNK_BYTES = 1 << 16
 

@@ -30,6 +30,7 @@ from weave_gossip.errors import LinkError
 from weave_gossip.link.framing import (
     CLOSED_BY_PEER,
     MAX_GREETING_BYTES,
+    MAX_HELLO_BYTES,
     ByteStream,
     PlainStream,
     encode_message,
@@ -94,9 +95,14 @@ async def set_up(plain: PlainStream, side: Side, *, outbound: bool, epoch: int =
         async with _step("TLS"):
             await tls.handshake()
         stream, name_in_certificate = tls, tls.peer_common_name()
-    async with _step("hello"):
-        stream.write(encode_message(encode_hello(side.own_hello(epoch), digest)))
-        hello, their_digest = await _read_hello(stream)
+    try:
+        async with _step("hello"):
+            stream.write(encode_message(encode_hello(side.own_hello(epoch), digest)))
+            hello, their_digest = await _read_hello(stream)
+    except LinkError as error:
+        if error.refusal.code is RefusalCode.MALFORMED and not error.told_by_peer:
+            await _tell(stream, encode_refusal(error.refusal))
+        raise
     epoch = epoch if outbound else hello.link_epoch
     refusal = _check_integrity(hello, digest, their_digest, name_in_certificate)
     refusal = refusal or side.judge_hello(hello, outbound=outbound, epoch=epoch)
@@ -129,13 +135,11 @@ async def _greet(plain: PlainStream, side: Side, *, outbound: bool) -> tuple[Agr
 
 
 async def _read_hello(stream: ByteStream) -> tuple[Hello, bytes]:
-    data = await read_message(stream)
+    data = await read_message(stream, MAX_HELLO_BYTES)
     try:
         decoded = decode_hello(data)
     except ValueError as error:
-        refusal = Refusal(RefusalCode.MALFORMED, f"malformed hello: {error}")
-        await _tell(stream, encode_refusal(refusal))
-        raise LinkError(refusal) from error
+        raise LinkError(Refusal(RefusalCode.MALFORMED, f"malformed hello: {error}")) from error
     if isinstance(decoded, Refusal):
         raise LinkError(decoded, told_by_peer=True)
     return decoded
@@ -157,7 +161,7 @@ async def _exchange_verdicts(stream: ByteStream, refusal: Refusal | None) -> Non
     # Also a side that refuses reads the other's verdict: hanging up with bytes unread would reset
     # the connection and might take our verdict with it.
     try:
-        theirs = decode_verdict(await read_message(stream))
+        theirs = decode_verdict(await read_message(stream, MAX_HELLO_BYTES))
     except (LinkError, ValueError) as error:
         if refusal is not None:
             raise LinkError(refusal) from error
