@@ -35,8 +35,11 @@ def measure(lab: Lab, samples: int, rounds: int, work_dir: Path) -> list[Row]:
     if network is None:
         raise BenchError(f"{node.layout.conf_dir} holds no conflist: the node is not ready")
     config = json.loads(network.plugin_input(0, None))
+    executable = f"{BIN_DIR}/weave-net"
+    elsewhere = lab.node("n2").enter()
     with (
-        started("weave-net", f"{BIN_DIR}/weave-net", config, BIN_DIR, node.enter()) as ours,
+        started("weave-net", executable, config, BIN_DIR, node.enter()) as ours,
+        started("weave-net on n2", executable, config, BIN_DIR, elsewhere) as ours_elsewhere,
         reference(work_dir) as other,
     ):
         tell("ADD and DEL")
@@ -49,7 +52,7 @@ def measure(lab: Lab, samples: int, rounds: int, work_dir: Path) -> list[Row]:
         tell(f"{attach.PARALLEL} ADDs at once")
         rows += attach.parallel(ours, other, rounds)
         tell(f"{attach.CROWD} pods")
-        rows += attach.crowded(ours, samples)
+        rows += attach.crowded(ours, ours_elsewhere, samples)
         rows += throughput_rows(lab, other, rounds)
     tell(f"{routes.ROUTES} routes")
     rows += routes.rows()

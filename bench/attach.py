@@ -99,15 +99,19 @@ def parallel(ours: Plugin, reference: Plugin, rounds: int) -> list[Row]:
     ]
 
 
-def crowded(ours: Plugin, samples: int) -> list[Row]:
-    """Times ADDs on an empty node, with CROWD pods on it, and on the empty node again."""
-    empty = _adds(ours, samples)
-    with sandboxes(ours, CROWD, "crowd") as names:
-        results = {name: ours.call("ADD", name)[1] for name in names}
-        full = _adds(ours, samples)
-        _delete(ours, results)
-    empty += _adds(ours, samples)
-    first, last = percentile(empty, 50), percentile(full, 50)
+def crowded(full: Plugin, empty: Plugin, samples: int) -> list[Row]:
+    """Times ADDs on a node with CROWD pods and on one without any, in turn."""
+    times: dict[str, list[float]] = {"full": [], "empty": []}
+    with sandboxes(full, CROWD, "crowd") as names:
+        results = {name: full.call("ADD", name)[1] for name in names}
+        for number in range(-WARM_UP, samples):
+            order = [("full", full), ("empty", empty)]
+            for which, plugin in order if number % 2 else reversed(order):
+                add_s = _add(plugin, f"sample{number + WARM_UP}")
+                if number >= 0:
+                    times[which].append(add_s)
+        _delete(full, results)
+    last, first = (percentile(times[which], 50) for which in ("full", "empty"))
     return [
         Row(
             f"ADD p50 with {CROWD} pods against an empty node",
@@ -130,14 +134,12 @@ def sandboxes(plugin: Plugin, count: int, prefix: str = "many") -> Iterator[list
         plugin.remove_sandbox(name)
 
 
-def _adds(plugin: Plugin, samples: int) -> list[float]:
-    times = []
-    with sandboxes(plugin, samples, "sample") as names:
-        for name in names:
-            add_s, result = plugin.call("ADD", name)
-            plugin.call("DEL", name, result)
-            times.append(add_s)
-    return times
+def _add(plugin: Plugin, sandbox: str) -> float:
+    plugin.make_sandbox(sandbox)
+    add_s, result = plugin.call("ADD", sandbox)
+    plugin.call("DEL", sandbox, result)
+    plugin.remove_sandbox(sandbox)
+    return add_s
 
 
 def _delete(plugin: Plugin, results: Mapping[str, Any]) -> None:
