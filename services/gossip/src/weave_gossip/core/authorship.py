@@ -112,11 +112,7 @@ class Authorship:
         return now - self._next_answer <= DISPUTE_OVER_S
 
     def answer_disputes(self, now: float) -> list[Document]:
-        """Writes what is disputed again if it is time; returns the foreign states that were
-        answered.
-        """
-        if not self._disputed or now < self._next_answer:
-            return []
+        """Writes again what is disputed, once it is due; returns the foreign states."""
         if self.is_disputed_again(now):
             self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
         else:

@@ -99,9 +99,6 @@ class Dialler:
             target = self._targets[address] = Target(address, first_try)
         return target
 
-    def find(self, address: str) -> Target | None:
-        return self._targets.get(address)
-
     def targets(self) -> list[Target]:
         return list(self._targets.values())
 

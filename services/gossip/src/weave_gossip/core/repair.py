@@ -17,7 +17,7 @@ from weave_gossip.core.fetching import Fetching
 from weave_gossip.core.links import LinkState
 from weave_gossip.core.messages import Digest, Message
 from weave_gossip.core.replica import Replica
-from weave_gossip.core.sizes import MAX_BATCH_BYTES, id_bytes
+from weave_gossip.core.sizes import MAX_BATCH_BYTES, batches, id_bytes
 from weave_gossip.core.spreading import Spreading
 
 # A difference counts when nothing has changed here for this long: broadcasts are through by then.
@@ -92,6 +92,12 @@ class Repair:
             if numbers and part_bytes + bucket_bytes > MAX_BATCH_BYTES:
                 self._send_versions(link, theirs.buckets, numbers, versions)
                 numbers, versions, part_bytes = [], [], 0
+            if bucket_bytes > MAX_BATCH_BYTES:
+                # Who compares so coarsely gets a bucket in pieces, and its number with the last.
+                *pieces, last = batches(held, lambda version: id_bytes(version.id))
+                for piece in pieces:
+                    self._send_versions(link, theirs.buckets, [], list(piece))
+                held = list(last)
             numbers.append(number)
             versions += held
             part_bytes += bucket_bytes

@@ -12,7 +12,7 @@ come is first kept, so that what is true and was there before stays and can stil
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum, auto
 
 from weave_gossip.core.capacity import Capacity
@@ -72,9 +72,6 @@ class Replica:
     def of_writer(self, writer: PeerName) -> list[Document]:
         """Documents of one writer, withdrawn ones included, sorted by id."""
         return [self._documents[each] for each in sorted(self._by_writer.get(writer, ()))]
-
-    def writers(self) -> Iterable[PeerName]:
-        return self._by_writer.keys()
 
     def merge(self, document: Document, *, must_fit: bool = False) -> Merged:
         """Takes the document if it is the greatest seen. Commutative, associative, idempotent."""
