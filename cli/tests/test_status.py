@@ -83,6 +83,13 @@ def test_a_service_that_answers_with_an_error_is_shown_with_it(
     assert done.out == "ipam: the store is unreadable\n"
 
 
+def test_a_key_of_another_peer_cannot_write_on_the_terminal(node: FakeNode, weave: Weave) -> None:
+    answer = node.answers["gossip", "GetStatus"]
+    answer.quarantined.add(topic="ring", key="\x1b[2J\n", writer="w", reason="no ring document")
+
+    assert "Quarantined: ring/?[2J? of w: no ring document" in weave("status").out
+
+
 def test_ps_shows_the_containers_asked_for(weave: Weave) -> None:
     done = weave("ps", CONTAINER[:5])
 

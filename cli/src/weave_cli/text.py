@@ -11,8 +11,12 @@ _LABEL_WIDTH = 15
 
 
 def field(label: str, value: object) -> str:
-    """A line of `weave status`: the labels end in one column."""
-    return f"{label:>{_LABEL_WIDTH}}: {value}"
+    """A line of `weave status`: the labels end in one column.
+
+    Keys of documents are of other peers' choice: a terminal must not obey them.
+    """
+    text = "".join(each if each.isprintable() else "?" for each in str(value))
+    return f"{label:>{_LABEL_WIDTH}}: {text}"
 
 
 def peer(name: str, nickname: str) -> str:

@@ -87,6 +87,25 @@ def test_names_longer_than_their_hashes_allow_are_malformed() -> None:
 
 
 @many
+@given(text=st.text(max_size=300))
+def test_texts_of_others_cannot_write_lines_of_our_log(text: str) -> None:
+    """Names and ranges stand in reasons, and those in logs and on terminals."""
+    said = mesh_pb2.Hello(
+        name=bytes(peer_name(1)), nickname=text, node_uid=text, listen_port=1, universes=[text]
+    )
+
+    hello, _ = handshake.decode_hello(said.SerializeToString())  # type: ignore[misc]
+    verdict = mesh_pb2.Verdict(refusal=mesh_pb2.Refusal(reason=text, alternatives=[text]))
+    refusal = handshake.decode_verdict(verdict.SerializeToString())
+
+    assert refusal is not None
+    texts = [hello.nickname, hello.node_uid, *hello.universes]
+    for shown in (*texts, refusal.reason, *refusal.alternatives):
+        assert shown.isprintable()
+        assert len(shown) <= 300
+
+
+@many
 @given(data=anything)
 def test_what_was_decoded_can_be_passed_on(data: bytes) -> None:
     try:

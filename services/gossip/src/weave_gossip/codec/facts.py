@@ -43,7 +43,7 @@ class FactsCodec:
             listen_port=message.listen_port,
             node_uid=printable(message.node_uid, MAX_NICKNAME),
             features=tuple(message.features),
-            universes=tuple(message.universes),
+            universes=tuple(printable(text, MAX_NICKNAME) for text in message.universes),
             underlay_addresses=tuple(message.underlay_addresses),
             min_protocol=message.min_protocol,
             max_protocol=message.max_protocol,

@@ -85,7 +85,7 @@ def decode_hello(data: bytes) -> tuple[Hello, bytes] | Refusal:
         link_epoch=message.link_epoch,
         node_uid=printable(message.node_uid, MAX_NICKNAME),
         features=tuple(message.features),
-        universes=tuple(message.universes),
+        universes=tuple(printable(text, MAX_NICKNAME) for text in message.universes),
         underlay_addresses=tuple(message.underlay_addresses),
     )
     return hello, message.greeting_digest
