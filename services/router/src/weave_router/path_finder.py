@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from weave_model.peer import PeerName
 from weave_model.prefix import Family, Prefix
@@ -19,6 +20,9 @@ from weave_router.probing import Echo, Probing
 # More changes at a time than these have one cause, and get one line.
 _MAX_LINES = 8
 _SETTLE_S = 0.05
+# How long a peer counts as present after the mesh lost it: a gossip that restarts knows nobody for
+# a moment.
+_ABSENCE_S = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +36,8 @@ class PathFinder:
         tunnel_echo: Echo,
         direct_echo: Echo | None,
         on_chosen: Callable[[], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Without `direct_echo` nothing but tunnels is used."""
         self._node = node
@@ -41,6 +47,9 @@ class PathFinder:
         self._tunnels = Probing(tunnel_echo, self._wake.set)
         self._direct = Probing(direct_echo, self._wake.set) if direct_echo is not None else None
         self._direct_targets: dict[PeerName, Target] = {}
+        self._clock = clock
+        # When each peer was in the mesh last.
+        self._last_seen: dict[PeerName, float] = {}
 
     def refresh(self) -> None:
         """The node's facts have changed. Idempotent; never blocks."""
@@ -52,7 +61,7 @@ class PathFinder:
         node = self._node
         if self._facts_changed or node.peers is None or node.lacks():
             return None
-        return path_choice.own_reach(node.verdicts, node.present)
+        return path_choice.own_reach(node.verdicts, self._present())
 
     async def run(self) -> None:
         """Probes and chooses for ever."""
@@ -84,12 +93,18 @@ class PathFinder:
         _log_mtus(node.verdicts, verdicts)
         node.verdicts = verdicts
         chosen = path_choice.choose(
-            node.name, verdicts, node.reaches, node.present, node.paths, self._direct_ways()
+            node.name, verdicts, node.reaches, self._present(), node.paths, self._direct_ways()
         )
         if chosen != node.paths:
             node.path_changes += _log_paths(node.paths, chosen)
             node.paths = chosen
             self._on_chosen()
+
+    def _present(self) -> Collection[PeerName]:
+        now = self._clock()
+        self._last_seen |= dict.fromkeys(self._node.present, now)
+        self._last_seen = {p: at for p, at in self._last_seen.items() if now - at <= _ABSENCE_S}
+        return self._last_seen
 
     def _direct_ways(self) -> dict[PeerName, Direct]:
         if self._direct is None:

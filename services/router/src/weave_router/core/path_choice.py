@@ -85,7 +85,7 @@ def choose(
 
 def own_reach(verdicts: Mapping[PeerName, Verdict], present: Collection[PeerName]) -> Reach | None:
     """What this node publishes; None: too little is known yet. Peers that are gone are left out, or
-    the death of one would change everybody's document."""
+    they would stay in everybody's document."""
     if any(verdict.state is State.UNKNOWN for verdict in verdicts.values()):
         return None
     exceptions = {
