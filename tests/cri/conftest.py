@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from weave_lab.containerd import Containerd
 CHAIN = ("--chain", "portmap")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """No service runs yet."""
-    spec = LabSpec(name="t-cri", nodes=2, arguments={"cni-shim": CHAIN})
+    # Several runs may share a machine.
+    spec = LabSpec(name=f"t-cri-{os.getpid()}", nodes=2, arguments={"cni-shim": CHAIN})
     made = Lab.create(spec)
     try:
         yield made
@@ -25,7 +27,7 @@ def lab() -> Iterator[Lab]:
         made.down()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def early_network(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> list[bool]:
     """What both runtimes said of the network before weave-net ran, and after."""
     archive = tmp_path_factory.mktemp("images") / "pause.tar"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -97,7 +98,7 @@ def switches(node: Node) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     """No service runs yet."""
-    made = Lab.create(LabSpec(name="t-uninstall", nodes=2))
+    made = Lab.create(LabSpec(name=f"t-uninstall-{os.getpid()}", nodes=2))
     try:
         yield made
     finally:
