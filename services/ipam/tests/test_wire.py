@@ -48,7 +48,7 @@ def test_a_message_comes_back(message: Message) -> None:
 
 @given(own.fences)
 def test_a_fence_comes_back(fence: Fence) -> None:
-    assert wire.decode_fence(wire.encode_fence(fence)) == fence
+    assert wire.fence_from_proto(wire.fence_to_proto(fence)) == fence
 
 
 @given(own.geneses)

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from weave_ipam import fence_book
 from weave_ipam.core.allocator import Allocator
 from weave_ipam.core.documents import TOPIC_MESSAGES
 from weave_ipam.core.effects import (
@@ -31,10 +32,8 @@ from weave_ipam.core.fences import Fence
 from weave_ipam.gossip_client import GossipClient
 from weave_ipam.loop import Owner
 from weave_ipam.wire import (
-    decode_fence,
     decode_genesis,
     encode_document,
-    encode_fence,
     encode_genesis,
     encode_message,
 )
@@ -48,13 +47,10 @@ from weave_runtime.watch import Table
 MAX_UNDER_WAY = 256
 # Between tries of what has to be repeated until it is done.
 RETRY_S = 5.0
+# Fences of other victims that may come first, while ours is written into the key they share.
+MAX_SWAPS = 16
 
 log = logging.getLogger(__name__)
-
-
-def fence_key(victim: PeerName) -> str:
-    """Where in Coordination a peer's fence is."""
-    return f"ipam/reclaim/{victim}"
 
 
 def genesis_key(family: Family) -> str:
@@ -138,8 +134,8 @@ class Errands:
 
     async def _read_fence(self, victim: PeerName) -> None:
         try:
-            revision, value = await self._gossip.get(fence_key(victim))
-            fence = decode_fence(value) if revision else None
+            _, value = await self._gossip.get(fence_book.key_of(victim))
+            revision, fence = fence_book.find(value, victim)
         except (DomainError, ValueError) as error:
             self._fence_failed(victim, error)
         else:
@@ -148,16 +144,27 @@ class Errands:
     async def _write_fence(self, fence: Fence, expected: int) -> None:
         victim = fence.victim
         try:
-            revision = await self._gossip.compare_and_swap(
-                fence_key(victim), expected, encode_fence(fence)
-            )
-        except DomainError as error:
+            revision = await self._swap_fence(fence, expected)
+        except (DomainError, ValueError) as error:
             self._fence_failed(victim, error)
             return
         if revision is None:
             self._owner.post(lambda now: self._core.fence_raced(victim, now))
         else:
             self._owner.post(lambda now: self._core.fence_written(victim, revision, now))
+
+    async def _swap_fence(self, fence: Fence, expected: int) -> int | None:
+        """The fence's revision; None when another of this victim was written meanwhile."""
+        key = fence_book.key_of(fence.victim)
+        for _ in range(MAX_SWAPS):
+            before, value = await self._gossip.get(key)
+            present, _ = fence_book.find(value, fence.victim)
+            if present != expected:
+                return None
+            wanted = fence_book.put(value, fence, before + 1)
+            if await self._gossip.compare_and_swap(key, before, wanted) is not None:
+                return before + 1
+        raise NotReady("fences of other peers are being written all the time")
 
     def _fence_failed(self, victim: PeerName, error: Exception) -> None:
         reason = f"fence of {victim} in Coordination: {error}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping
 
+from weave_ipam import fence_book
 from weave_ipam.core.allocator import Allocator
 from weave_ipam.core.documents import (
     TOPIC_PAXOS,
@@ -21,10 +22,10 @@ from weave_ipam.core.documents import (
     family_of_key,
 )
 from weave_ipam.core.results import PeerInfo
-from weave_ipam.errands import fence_key, genesis_key
+from weave_ipam.errands import genesis_key
 from weave_ipam.gossip_client import Document, DocumentKey, Peer
 from weave_ipam.loop import Owner
-from weave_ipam.wire import decode_document, decode_fence, decode_genesis, decode_message
+from weave_ipam.wire import decode_document, decode_genesis, decode_message
 from weave_model.peer import PeerName
 from weave_model.prefix import Family
 
@@ -132,19 +133,23 @@ class MeshInputs:
         self._messages += 1
         self._owner.post(deliver)
 
-    def on_entry(self, key: str, revision: int, value: bytes) -> None:
+    def on_entry(self, key: str, _revision: int, value: bytes) -> None:
         """A key of Coordination has another value."""
         try:
-            if key == fence_key(self._name):
-                fence = decode_fence(value)
-                self._owner.post(
-                    lambda now: self._core.fence_read(self._name, revision, fence, now), key
-                )
+            if key == fence_book.key_of(self._name):
+                self._post_fence(value)
             for family in Family:
                 if key == genesis_key(family):
                     self._post_genesis(family, value)
         except ValueError as error:
             log.warning("Coordination left out", extra={"key": key, "reason": str(error)})
+
+    def _post_fence(self, value: bytes) -> None:
+        revision, fence = fence_book.find(value, self._name)
+        if fence is not None:
+            self._owner.post(
+                lambda now: self._core.fence_read(self._name, revision, fence, now), "fence"
+            )
 
     def _post_genesis(self, family: Family, value: bytes) -> None:
         genesis = decode_genesis(value)

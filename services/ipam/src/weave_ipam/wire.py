@@ -181,20 +181,18 @@ def decode_message(payload: bytes) -> Message | None:
             return None
 
 
-def encode_fence(fence: Fence) -> bytes:
-    """The value of a Coordination key `ipam/reclaim/<peer>`."""
+def fence_to_proto(fence: Fence) -> ring_pb2.ReclaimFence:
+    """One fence of those that share a key of Coordination."""
     return ring_pb2.ReclaimFence(
         victim=fence.victim,
         victim_incarnation=fence.victim_incarnation,
         victim_node_uid=fence.victim_node_uid,
         heir=fence.heir,
-    ).SerializeToString(deterministic=True)
+    )
 
 
-def decode_fence(payload: bytes) -> Fence:
+def fence_from_proto(message: ring_pb2.ReclaimFence) -> Fence:
     """Raises ValueError."""
-    message = ring_pb2.ReclaimFence()
-    parse(message, payload)
     return Fence(
         PeerName(message.victim),
         message.victim_incarnation,

@@ -307,8 +307,10 @@ Global___SpaceDenied: _TypeAlias = SpaceDenied  # noqa: Y015
 
 @_typing.final
 class ReclaimFence(_message.Message):
-    """Coordination key "ipam/genesis/4" or "/6": where an outside authority decides the first ring.
-    Coordination key "ipam/reclaim/<peer>": the fence of a reclaim.
+    """Coordination key "ipam/genesis/4" or "/6": a Genesis; where an outside authority decides the
+    first ring.
+
+    Who may take over the space of a dead peer.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -337,3 +339,49 @@ class ReclaimFence(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReclaimFence: _TypeAlias = ReclaimFence  # noqa: Y015
+
+@_typing.final
+class ReclaimFences(_message.Message):
+    """Coordination keys "ipam/reclaims/0" to "/31": the fences of the victims whose names fall to the
+    key, the newest 128 of them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Entry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        FENCE_FIELD_NUMBER: _builtins.int
+        REVISION_FIELD_NUMBER: _builtins.int
+        revision: _builtins.int
+        """The key's revision when this was written."""
+        @_builtins.property
+        def fence(self) -> Global___ReclaimFence: ...
+        def __init__(
+            self,
+            *,
+            fence: Global___ReclaimFence | None = ...,
+            revision: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["fence", b"fence", "revision", b"revision"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReclaimFences.Entry]: ...
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___ReclaimFences.Entry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReclaimFences: _TypeAlias = ReclaimFences  # noqa: Y015
