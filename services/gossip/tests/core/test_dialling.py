@@ -107,3 +107,24 @@ def test_hints_are_bounded_and_used_once() -> None:
     assert len(made.hints) == 64
     made.dial("10.0.1.99:6783")
     assert "10.0.1.99:6783" not in made.hints
+
+
+def test_addresses_that_lead_to_nobody_known_are_dropped_but_for_targets_and_dials() -> None:
+    made = dialler()
+    for address in (ADDRESS, "10.0.0.3:6783", "10.0.0.4:6783", "10.0.0.5:6783"):
+        made.target(address)
+    made.dial("10.0.0.4:6783")
+
+    made.retain({"10.0.0.3:6783"})
+
+    kept = [target.address for target in made.targets()]
+    assert kept == [ADDRESS, "10.0.0.3:6783", "10.0.0.4:6783"]
+
+
+def test_what_is_said_of_dials_and_addresses_that_are_gone_changes_nothing() -> None:
+    made = dialler()
+
+    made.identified(99, PEER)
+    made.lost("10.0.9.9:6783", "connection reset", 1.0, 0.0)
+
+    assert made.targets() == []
