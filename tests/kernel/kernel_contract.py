@@ -134,6 +134,20 @@ def test_another_ring_is_applied_completely(rig: Rig) -> None:
     assert diff(desired, rig.found()) == []
 
 
+def test_an_overlay_too_narrow_for_ipv6_is_accepted(rig: Rig) -> None:
+    """The kernel has no IPv6 on such a device, and refuses what would need it."""
+    wide = inputs()
+    assert wide.rings is not None
+    assert wide.overlay is not None
+    options = replace(wide.options, mtu=1200, universes=(V4,))
+    ring4 = {Family.IPV4: wide.rings[Family.IPV4]}
+    narrow = replace(wide, options=options, rings=ring4, overlay=wide.overlay[:1])
+
+    desired = rig.reconcile(narrow)
+
+    assert diff(desired, rig.found()) == []
+
+
 def test_a_ring_that_is_taken_back_leaves_nothing(rig: Rig) -> None:
     rig.reconcile(inputs())
     first = rig.found()

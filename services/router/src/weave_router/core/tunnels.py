@@ -94,16 +94,17 @@ def entries(
     options: Options, peers: Iterable[Peer], made: Iterable[Link]
 ) -> tuple[list[Neighbour], list[FdbEntry]]:
     """What leads to the peers' ends, on every device that a peer may choose for its way here."""
-    names = {device.name for device in made}
+    has_ipv6 = {device.name: carries_probes(device) for device in made}
     neighbours: list[Neighbour] = []
     fdb: list[FdbEntry] = []
     for peer in peers:
         mac = naming.tunnel_mac(peer.name)
         for link, address in _ends(options, peer):
-            if link not in names:
+            if link not in has_ipv6:
                 continue
             fdb.append(FdbEntry(link, mac, address))
-            neighbours.append(Neighbour(link, naming.tunnel_link_local(peer.name), mac))
+            if has_ipv6[link]:
+                neighbours.append(Neighbour(link, naming.tunnel_link_local(peer.name), mac))
             if address.family is Family.IPV4:
                 neighbours.append(Neighbour(link, address, mac))
     return neighbours, fdb
