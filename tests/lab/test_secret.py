@@ -67,6 +67,11 @@ def established(node: Node) -> set[str]:
     }
 
 
+def reasons(node: Node) -> set[str]:
+    """Why connections failed, and why the links before the present ones ended."""
+    return {each.last_error for each in status_of(node).connections}
+
+
 def restart(node: Node, environment: Mapping[str, str]) -> None:
     node.stop("gossip")
     node.start("gossip", environment=environment)
@@ -128,27 +133,19 @@ def test_a_secret_is_rotated_node_by_node_and_only_the_restarted_one_reconnects(
     )
     for step, restarted in itertools.product(steps, nodes):
         others = [node for node in nodes if node.name != restarted.name]
-        lost_before = [status_of(node).terminated_connections for node in others]
         observers = [Observer(node, names - {node.name}) for node in others]
         with observers[0].watching(), observers[1].watching():
             restart(restarted, step)
             for node in nodes:
                 until(lambda node=node: established(node) == names - {node.name})  # type: ignore[misc]
 
-        for node, before, observer in zip(others, lost_before, observers, strict=True):
+        for node, observer in zip(others, observers, strict=True):
             assert {name for name, _ in observer.outages} <= {restarted.name}
-            # Once: the link of the life before, and no try of the new one came up and failed.
-            assert status_of(node).terminated_connections == before + 1
+            # Whoever had its turn said goodbye; no link ended for another reason.
+            assert reasons(node) <= {"", "shutting down"}
         longest = max((s for each in observers for _, s in each.outages), default=0.0)
         assert longest < TIMEOUT_S
         print(f"{restarted.name} was without a link for {longest:.1f} s")
-
-    assert not [
-        each.last_error
-        for node in nodes
-        for each in status_of(node).connections
-        if "secret" in each.last_error
-    ]
 
 
 @pytest.mark.parametrize(
@@ -168,8 +165,7 @@ def test_a_node_without_the_secret_is_refused_and_both_sides_show_why(
 ) -> None:
     n1, n2, n3 = secret_lab.nodes()
     lost_before = status_of(n1).terminated_connections
-    # Whatever the tests before have left as the secret of the cluster.
-    right = {"WEAVE_PASSWORD": _secret_of(n1)}
+    right = _secrets_of(n3)
     restart(n3, environment)
     try:
         outbound = rf"-> {n1.address}:6783"
@@ -193,12 +189,12 @@ def _is_failed(line: str, beginning: str, reason: str) -> bool:
     )
 
 
-def _secret_of(node: Node) -> str:
+def _secrets_of(node: Node) -> dict[str, str]:
+    """What its gossip was started with: the tests before may have changed it."""
     process = node.service_process("gossip")
     assert process is not None
-    environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
-    values = dict(each.decode().partition("=")[::2] for each in environment if each)
-    return values["WEAVE_PASSWORD"]
+    environment = Path(f"/proc/{process.pid}/environ").read_text().split("\0")
+    return dict(each.split("=", 1) for each in environment if each.startswith("WEAVE_PASSWORD"))
 
 
 def test_no_secret_is_in_logs_reports_states_or_arguments(secret_lab: Lab) -> None:
