@@ -13,15 +13,15 @@ A refusal for want of room names other peers to try.
 A peer at its limit still gives a redundant link, one of a cycle, for a link to somebody out of
 reach. Else a few peers that have filled up on each other would stay a mesh of their own for ever.
 
-While known peers or targets are out of reach, one of them is tried now and then whatever its
-back-off says, the more rarely the longer the last one is gone. This mends a split, as peers with
-all the links they want dial nobody else.
+While known peers or targets are out of reach, one of them is tried now and then, see absence.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 
+from weave_gossip.core.absence import Absence
 from weave_gossip.core.dialling import NEVER, Dialler, Target
 from weave_gossip.core.directory import Directory
 from weave_gossip.core.effects import Dial
@@ -53,10 +53,6 @@ QUIET_BEFORE_FULL_S = 2.0
 # Links over the wanted number are let go of together, once no new peer was found for so long: one
 # document then tells of all, and a crowd that joins is not sent away before it has met.
 QUIET_BEFORE_SHEDDING_S = 5.0
-# A tenth of the time that a peer is gone, within these bounds.
-REJOIN_FRACTION = 0.1
-REJOIN_MIN_S = 3.0
-REJOIN_MAX_S = 360.0
 MAX_ALTERNATIVES = 8
 # Random peers looked at for one dial; some may be in back-off.
 MAX_CANDIDATES = 32
@@ -85,31 +81,28 @@ class Overlay:
         self._directory = directory
         self._dialler = dialler
         self._is_sparse = False
-        self._rejoin_due = now + REJOIN_MIN_S * rng.uniform(0.5, 1.5)
+        self._absence = Absence(options, rng, topology, directory, dialler, now)
         self._grew = now
         self._fill_due = float("-inf")
-        # Known peers that no path leads to, and since when.
-        self._away: dict[PeerName, float] = {}
-        self._started = now
 
     # What happened
 
     def peer_is_away(self, peer: PeerName, now: float) -> None:
-        self._away.setdefault(peer, now)
-        self._rejoin_due = min(self._rejoin_due, now + self._rejoin_wait(now))
+        self._absence.begins(peer, now)
 
     def peer_is_back(self, peer: PeerName, now: float) -> None:
         """A peer became reachable, or is new."""
-        self._away.pop(peer, None)
+        self._absence.ends(peer)
         self._grew = now
         for address in self._directory.addresses(peer):
             self._dialler.encourage(address, self._first_try(peer, now))
 
     def peer_is_gone(self, peer: PeerName) -> None:
-        self._away.pop(peer, None)
+        self._absence.ends(peer)
 
-    def away_since(self) -> dict[PeerName, float]:
-        return self._away
+    def away_since(self) -> Mapping[PeerName, float]:
+        """Known peers that no path leads to, and since when."""
+        return self._absence.since
 
     def link_lost(self, link: LinkState, now: float) -> None:
         """The next dial of the pair is made by the peer with the lower name first."""
@@ -230,23 +223,12 @@ class Overlay:
 
     def _rejoin(self, dials: list[Dial], now: float) -> float:
         """Tries one address that should lead to somebody out of reach, if it is time."""
-        if now >= self._rejoin_due:
-            self._rejoin_due = now + self._rejoin_wait(now)
-            away = [address for address in self._dialler.direct if self._is_lost(address)]
-            if self._options.discovery:
-                away += [
-                    address for peer in self._away for address in self._directory.addresses(peer)
-                ]
-            address = self._rng.choice(away) if away else ""
+        if now >= self._absence.due:
+            address = self._absence.pick(now)
             may_dial = self._dialler.may_dial_at(now) <= now and self._has_room_to_dial()
             if address and self._is_open(address) and may_dial:
                 dials.append(self._dialler.dial(address))
-        return self._rejoin_due
-
-    def _rejoin_wait(self, now: float) -> float:
-        last = max(self._away.values(), default=self._started)
-        wait = min(max((now - last) * REJOIN_FRACTION, REJOIN_MIN_S), REJOIN_MAX_S)
-        return wait * self._rng.uniform(0.5, 1.5)
+        return self._absence.due
 
     # Inside
 
@@ -316,9 +298,3 @@ class Overlay:
     def _is_open(self, address: str) -> bool:
         target = self._dialler.target(address)
         return not target.is_dialling and target.next_try != NEVER and not self._is_served(target)
-
-    def _is_lost(self, address: str) -> bool:
-        """Whether a direct target leads to nobody we reach, as far as we know."""
-        target = self._dialler.target(address)
-        peer = target.peer if target.peer is not None else self._directory.at(address)
-        return peer is None or not self._topology.is_reachable(peer)
