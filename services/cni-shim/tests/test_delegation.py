@@ -172,7 +172,8 @@ async def test_s36_s47_its_verbs_are_called(node: Node, plugin: Plugin, command:
     config = {"prevResult": body(added), "cni.dev/valid-attachments": []}
     assert (await run(node, command, **config)).exit_code == 0
 
-    assert plugin.calls == ["ADD", command]
+    assert plugin.calls[0] == "ADD"
+    assert plugin.calls[-1] == command
 
 
 async def test_s22_when_it_fails_on_add_its_del_is_run(node: Node, plugin: Plugin) -> None:
@@ -309,3 +310,58 @@ def test_its_error_keeps_code_and_message(
     error = parse_error("other", stdout, stderr)
 
     assert (error.code, error.message) == (code, message)
+
+
+async def test_the_plugin_gets_back_what_a_dead_sandbox_held(node: Node, plugin: Plugin) -> None:
+    """containerd never calls GC, and may have lost its state: nobody else shows the plugin its
+    configuration."""
+    await run(node, "ADD", mtu=1400)
+    node.router.ports[KEY].sandbox_exists = False
+
+    await node.collector.collect_dead()
+    await node.collector.collect_dead()
+
+    assert node.is_empty
+    assert plugin.calls == ["ADD", "DEL"]
+    assert plugin.stdin("DEL")["mtu"] == 1400
+    assert list((node.folder / "delegated").iterdir()) == []
+
+
+@pytest.mark.parametrize("ends", ["DEL", "a failed ADD"])
+async def test_nothing_is_kept_of_what_is_gone(node: Node, plugin: Plugin, ends: str) -> None:
+    if ends == "DEL":
+        await run(node, "ADD")
+        await run(node, "DEL")
+    else:
+        plugin.does("ADD", "exit 1")
+        await run(node, "ADD")
+
+    assert list((node.folder / "delegated").iterdir()) == []
+
+
+async def test_a_dead_sandbox_stays_until_its_plugin_can_be_asked(
+    node: Node, plugin: Plugin
+) -> None:
+    await run(node, "ADD")
+    node.router.ports[KEY].sandbox_exists = False
+    plugin.does("DEL", "exit 1")
+    await node.collector.collect_dead()
+
+    failures = await node.collector.collect_dead()
+    (plugin.folder / "DEL").unlink()
+    await node.collector.collect("weave", [])
+
+    assert len(failures) == 1
+    assert node.is_empty
+    assert plugin.calls == ["ADD", "DEL", "DEL"]
+
+
+async def test_what_was_kept_and_cannot_be_read_hinders_nothing(node: Node, plugin: Plugin) -> None:
+    await run(node, "ADD")
+    (kept,) = (node.folder / "delegated").iterdir()
+    kept.write_bytes(b"torn")
+
+    await node.collector.collect("weave", [])
+
+    assert node.is_empty
+    assert plugin.calls == ["ADD"]

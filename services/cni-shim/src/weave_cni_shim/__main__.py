@@ -14,6 +14,7 @@ from weave_cni_shim.clients import GrpcIpam, GrpcNpc, GrpcRouter
 from weave_cni_shim.collector import Collector
 from weave_cni_shim.config import Config
 from weave_cni_shim.core.conflist import FILE_NAME, render
+from weave_cni_shim.delegations import Delegations
 from weave_cni_shim.exec_server import ExecServer
 from weave_cni_shim.install import Conflist, install_executable
 from weave_cni_shim.readiness import Readiness
@@ -58,7 +59,8 @@ async def serve(config: Config, supervisor: Supervisor) -> None:
         attacher = Attacher(
             router, npc, timeout_s=config.add_timeout.total_seconds(), owe=spool.keep
         )
-        collector = Collector(attacher, ipam, router)
+        delegations = Delegations(config.state_dir / "delegated")
+        collector = Collector(attacher, ipam, router, delegations, plugin_dir=config.bin_dir)
         readiness = Readiness(
             [ipam.why_not_ready, router.why_not_ready, npc.why_not_ready, chain.why_not_ready],
             conflist,
@@ -71,6 +73,7 @@ async def serve(config: Config, supervisor: Supervisor) -> None:
             router,
             readiness,
             spool,
+            delegations,
             mtu=config.mtu,
             plugin_dir=config.bin_dir,
         )

@@ -16,7 +16,8 @@ from typing import Protocol
 
 from weave_cni_shim.backends import Ipam
 from weave_cni_shim.core.address import InterfaceAddress
-from weave_cni_shim.core.call import Command
+from weave_cni_shim.core.call import Call, Command
+from weave_cni_shim.core.config import OWN_IPAM
 from weave_cni_shim.core.delegation import check_name, parse_delegated, parse_error
 from weave_cni_shim.core.failure import CniError, Code
 from weave_cni_shim.core.frame import Request
@@ -117,6 +118,15 @@ class IpamPlugin:
         places = ", ".join(map(str, self._directories))
         text = f"IPAM plugin {self._name!r} is in none of {places}"
         raise PluginMissing(Code.INVALID_CONFIG, text)
+
+
+def ipam_plugin(call: Call, plugin_dir: Path) -> IpamPlugin | None:
+    """The IPAM plugin that a configuration names; none where it is us."""
+    if call.is_ipam or call.config.ipam_type == OWN_IPAM or call.command is Command.VERSION:
+        return None
+    # The runtime's directories as this process sees them, and where its mount of them is.
+    directories = [Path(item) for item in call.path.split(":") if item.startswith("/")]
+    return IpamPlugin(call.config.ipam_type, call.request, [*directories, plugin_dir])
 
 
 class PluginAddresses:

@@ -10,10 +10,13 @@ import asyncio
 import logging
 from collections.abc import Collection
 from datetime import timedelta
+from pathlib import Path
 
-from weave_cni_shim.addresses import OwnAddresses
+from weave_cni_shim.addresses import AddressSource, OwnAddresses, PluginAddresses, ipam_plugin
 from weave_cni_shim.attach import Attacher
 from weave_cni_shim.backends import Ipam, Router
+from weave_cni_shim.core.failure import CniError
+from weave_cni_shim.delegations import Delegations
 from weave_model.attachment import NODE_CONTAINER_ID, AttachmentKey
 from weave_model.errors import DomainError
 
@@ -23,11 +26,20 @@ log = logging.getLogger(__name__)
 class Collector:
     """Removes stale attachments. What is being attached or detached is left alone."""
 
-    def __init__(self, attacher: Attacher, ipam: Ipam, router: Router) -> None:
+    def __init__(
+        self,
+        attacher: Attacher,
+        ipam: Ipam,
+        router: Router,
+        delegations: Delegations,
+        *,
+        plugin_dir: Path,
+    ) -> None:
         self._attacher = attacher
         self._ipam = ipam
         self._router = router
-        self._own = OwnAddresses(ipam)
+        self._delegations = delegations
+        self._plugin_dir = plugin_dir
         # Dead when last looked: a sandbox that is just being replaced is not dead twice.
         self._suspects: frozenset[AttachmentKey] = frozenset()
 
@@ -69,8 +81,16 @@ class Collector:
             if self._attacher.is_busy(key):
                 continue
             try:
-                await self._attacher.detach(key, "", self._own)
+                await self._attacher.detach(key, "", self._source(key))
+                self._delegations.forget(key)
                 log.info("stale attachment removed", extra={"attachment": str(key)})
-            except DomainError as error:
+            except (DomainError, CniError) as error:
                 failures.append(f"{key}: {error}")
         return failures
+
+    def _source(self, key: AttachmentKey) -> AddressSource:
+        call = self._delegations.of(key)
+        plugin = ipam_plugin(call, self._plugin_dir) if call else None
+        if call is None or plugin is None:
+            return OwnAddresses(self._ipam)
+        return PluginAddresses(self._ipam, plugin, call.config.ipam_type)

@@ -20,7 +20,7 @@ def install_executable(source: Path, bin_dir: Path) -> None:
         target = bin_dir / name
         try:
             if not _is(target, content, 0o755):
-                _replace(target, content, 0o755)
+                replace_file(target, content, 0o755)
         except OSError as error:
             raise Invalid(f"--bin-dir {bin_dir}: {name}: {error.strerror}") from error
 
@@ -57,7 +57,7 @@ class Conflist:
         """Makes it present with the present content. Idempotent. Raises Invalid naming the path."""
         try:
             if not _is(self.path, self._text, 0o644):
-                _replace(self.path, self._text, 0o644)
+                replace_file(self.path, self._text, 0o644)
         except OSError as error:
             raise Invalid(f"conflist {self.path} cannot be written: {error.strerror}") from error
 
@@ -78,7 +78,8 @@ def _is(path: Path, content: bytes, mode: int) -> bool:
         return False
 
 
-def _replace(target: Path, content: bytes, mode: int) -> None:
+def replace_file(target: Path, content: bytes, mode: int) -> None:
+    """Writes a file that others see whole or not at all, durably. Raises OSError."""
     target.parent.mkdir(parents=True, exist_ok=True)
     # A name that runtimes do not read: they take *.conf, *.conflist and *.json.
     temporary = target.with_name(f".{target.name}.new")

@@ -10,17 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from weave_cni_shim.addresses import AddressSource, IpamPlugin, OwnAddresses, PluginAddresses
+from weave_cni_shim.addresses import (
+    AddressSource,
+    IpamPlugin,
+    OwnAddresses,
+    PluginAddresses,
+    ipam_plugin,
+)
 from weave_cni_shim.attach import Attacher, Wanted
 from weave_cni_shim.backends import Ipam, Router
 from weave_cni_shim.collector import Collector
 from weave_cni_shim.core.call import Call, Command, parse_call, removal_of
-from weave_cni_shim.core.config import OWN_IPAM, version_in
+from weave_cni_shim.core.config import version_in
 from weave_cni_shim.core.failure import CniError, Code, failure_of
 from weave_cni_shim.core.frame import ANSWER_LIMIT, Answer, Request
-from weave_cni_shim.core.result import add_result, addresses_in, ipam_result
+from weave_cni_shim.core.result import Attached, add_result, addresses_in, ipam_result
 from weave_cni_shim.core.versions import SUPPORTED
 from weave_cni_shim.core.wishes import Wishes
+from weave_cni_shim.delegations import Delegations
+from weave_cni_shim.errors import AlreadyAttached
 from weave_cni_shim.readiness import Readiness
 from weave_cni_shim.spool import Spool
 from weave_model.errors import Absent, DomainError
@@ -57,6 +65,7 @@ class Verbs:
         router: Router,
         readiness: Readiness,
         spool: Spool,
+        delegations: Delegations,
         *,
         mtu: int,
         plugin_dir: Path,
@@ -67,6 +76,7 @@ class Verbs:
         self._router = router
         self._readiness = readiness
         self._spool = spool
+        self._delegations = delegations
         self._mtu = mtu
         self._plugin_dir = plugin_dir
         self.counters = Counters()
@@ -86,7 +96,7 @@ class Verbs:
         plugin: IpamPlugin | None = None
         try:
             call = parse_call(request)
-            plugin = self._plugin(call)
+            plugin = ipam_plugin(call, self._plugin_dir)
             with tracer.span(f"CNI {call.command}", parent=call.traceparent):
                 result = await self._verbs[call.command](call, plugin)
             stdout = b"" if result is None else json.dumps(result).encode() + b"\n"
@@ -112,7 +122,7 @@ class Verbs:
 
     async def carry_out(self, call: Call) -> None:
         """Carries a kept DEL out. Raises DomainError or CniError when it must wait."""
-        await self._remove(call, self._plugin(call))
+        await self._remove(call, ipam_plugin(call, self._plugin_dir))
 
     async def _add(self, call: Call, plugin: IpamPlugin | None) -> Mapping[str, Any]:
         wishes, previous = call.wishes(), call.config.previous()
@@ -120,23 +130,35 @@ class Verbs:
         if call.is_ipam:
             return await self._add_address(call, wishes)
         _refuse_own_netns(call)
-        attached = await self._attacher.attach(
-            Wanted(
-                key=call.key,
-                netns=call.netns,
-                removal=removal_of(call.request),
-                source=self._source(call, plugin, wishes.subnets, wishes.requested),
-                workload=wishes.workload,
-                routes=wishes.routes,
-                mtu=wishes.mtu or self._mtu,
-                mac=wishes.mac,
-            )
+        wanted = Wanted(
+            key=call.key,
+            netns=call.netns,
+            removal=removal_of(call.request),
+            source=self._source(call, plugin, wishes.subnets, wishes.requested),
+            workload=wishes.workload,
+            routes=wishes.routes,
+            mtu=wishes.mtu or self._mtu,
+            mac=wishes.mac,
         )
+        attached = await self._attached(wanted, delegates=plugin is not None)
         self.counters.adds += 1
         log.debug("attached", extra={"attachment": str(call.key)})
         return add_result(
             attached, cni_version=call.config.cni_version, dns=wishes.dns, previous=previous
         )
+
+    async def _attached(self, wanted: Wanted, *, delegates: bool) -> Attached:
+        """An attach; what only its DEL can give back is noted before there is anything."""
+        if not delegates:
+            return await self._attacher.attach(wanted)
+        await self._delegations.note(wanted.key, wanted.removal)
+        try:
+            return await self._attacher.attach(wanted)
+        except AlreadyAttached:
+            raise
+        except BaseException:
+            self._delegations.forget(wanted.key)
+            raise
 
     async def _add_address(self, call: Call, wishes: Wishes) -> Mapping[str, Any]:
         allocated = await self._ipam.allocate(
@@ -170,6 +192,7 @@ class Verbs:
             await self._ipam.release(call.key)
         else:
             await self._attacher.detach(call.key, call.netns, self._source(call, plugin))
+            self._delegations.forget(call.key)
 
     async def _check(self, call: Call, plugin: IpamPlugin | None) -> None:
         previous = call.config.previous()
@@ -227,14 +250,6 @@ class Verbs:
             "cniVersion": call.config.cni_version,
             "supportedVersions": list(SUPPORTED),
         }
-
-    def _plugin(self, call: Call) -> IpamPlugin | None:
-        """The IPAM plugin that the configuration names; none where it is us."""
-        if call.is_ipam or call.config.ipam_type == OWN_IPAM or call.command is Command.VERSION:
-            return None
-        # The runtime's directories as this process sees them, and where its mount of them is.
-        directories = [Path(item) for item in call.path.split(":") if item.startswith("/")]
-        return IpamPlugin(call.config.ipam_type, call.request, [*directories, self._plugin_dir])
 
     def _source(
         self,

@@ -8,6 +8,7 @@ from pathlib import Path
 from weave_cni_shim.attach import Attacher
 from weave_cni_shim.collector import Collector
 from weave_cni_shim.core.conflist import FILE_NAME, render
+from weave_cni_shim.delegations import Delegations
 from weave_cni_shim.install import Conflist
 from weave_cni_shim.readiness import Readiness
 from weave_cni_shim.spool import Spool
@@ -30,7 +31,14 @@ class Node:
         self.attacher = Attacher(
             self.router, self.npc, timeout_s=self.timeout_s, owe=self.spool.keep
         )
-        self.collector = Collector(self.attacher, self.ipam, self.router)
+        self.delegations = Delegations(self.folder / "delegated")
+        self.collector = Collector(
+            self.attacher,
+            self.ipam,
+            self.router,
+            self.delegations,
+            plugin_dir=self.folder / "bin",
+        )
         self.conflist = Conflist(self.folder / "net.d" / FILE_NAME, render(mtu=0, chain=()))
         self.readiness = Readiness(
             [self.ipam.why_not_ready, self.router.why_not_ready, self.npc.why_not_ready],
@@ -44,6 +52,7 @@ class Node:
             self.router,
             self.readiness,
             self.spool,
+            self.delegations,
             mtu=0,
             plugin_dir=self.folder / "bin",
         )
