@@ -14,11 +14,13 @@ from weave_ipam.core.documents import SpaceRequest
 from weave_ipam.core.effects import Persist, RequestId
 from weave_ipam.core.fences import Fence
 from weave_ipam.core.options import Agreed, Consensus, Observer, Seeded
+from weave_ipam.core.own import settle
 from weave_ipam.core.results import Allocated, Left, Reclaimed
+from weave_ipam.core.view import compute_view
 from weave_model.attachment import Workload
 from weave_model.errors import Conflict, NotReady
 from weave_model.prefix import Family, Prefix
-from weave_model.ring import Block, Genesis, RingDocument
+from weave_model.ring import Block, Genesis, Grant, RingDocument
 
 pytestmark = pytest.mark.sim
 
@@ -655,3 +657,25 @@ def test_the_last_ones_of_a_cluster_that_leave_wait_and_hand_nothing_to_and_fro(
         for document in peer.state.documents.values():
             assert all(block.generation < 20 for block in document.blocks)
             assert all(grant.generation < 20 for grant in document.grants)
+
+
+def test_a_stale_block_of_a_removed_peer_wins_nothing_by_its_new_neighbour() -> None:
+    """Found by the simulation: it came back, asked for the neighbour of a block that its heir had
+    given on, joined both, and so outdid the present owner's generation."""
+    universe = Prefix.parse("10.0.0.0/28")
+    me, donor = peer_name(1), peer_name(2)
+    genesis = Genesis((me, donor))
+    stale = Block(Prefix.parse("10.0.0.3/32"), 1)
+    own = RingDocument(universe, genesis, (stale,), ())
+    grant = Grant(Prefix.parse("10.0.0.2/32"), 512, me)
+    view = compute_view(
+        universe, genesis, {me: own, donor: RingDocument(universe, genesis, (), (grant,))}
+    )
+
+    in_debt = settle(view, me, own, None, may_be_another=True)
+    free = settle(view, me, own, None)
+
+    assert in_debt is not None
+    assert free is not None
+    assert in_debt.blocks == (Block(grant.prefix, 513), stale)
+    assert free.blocks == (Block(Prefix.parse("10.0.0.2/31"), 513),)

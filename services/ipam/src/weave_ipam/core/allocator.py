@@ -415,6 +415,7 @@ class Allocator:
         pools = self._pools.values()
         share_for = None if self._leaving.is_leaving else self._reclaims.share_for
         for pool in pools:
+            pool.ring.may_be_another = self._reclaims.may_be_another
             pool.refresh(may_write=self._may_write, share_for=share_for)
             if pool.ring.has_lost:
                 pool.ring.has_lost = False

@@ -19,20 +19,28 @@ RECLAIM_STEP = 100
 
 
 def settle(
-    view: View, me: PeerName, own: RingDocument | None, share_for: PeerName | None
+    view: View,
+    me: PeerName,
+    own: RingDocument | None,
+    share_for: PeerName | None,
+    *,
+    may_be_another: bool = False,
 ) -> RingDocument | None:
     """What our document must say, given what all say: list what is ours or was granted to us, leave
     out what others won, drop grants that are fulfilled. None: no document is needed.
 
     `share_for`: who gets the share of the first ring that is ours as long as we have no document of
-    it: we ourselves, or the heir who took it over; None: that is not known yet.
+    it: we ourselves, or the heir who took it over; None: that is not known yet. `may_be_another`:
+    an heir may own some of our blocks, whose document has not come; so no block gets a higher
+    generation by joining another.
     """
-    blocks = coalesced(
+    listed = [
         Block(prefix, segment.generation)
         for segment in view.owned_by(me)
         if share_for == me or segment.title is not Title.SHARE
         for prefix in _cover(view, segment)
-    )
+    ]
+    blocks = coalesced(listed, only_equal=may_be_another)
     grants: tuple[Grant, ...] = ()
     if own is not None and own.genesis == view.genesis:
         grants = tuple(grant for grant in own.grants if not view.is_fulfilled(grant))

@@ -161,6 +161,11 @@ class Reclaims:
         return self._heir if self.obeyed else self._peers.me
 
     @property
+    def may_be_another(self) -> bool:
+        """May an heir own some of our blocks without our knowing?"""
+        return not self.is_known or self._own is not None or self._owed is not None
+
+    @property
     def must_obey(self) -> bool:
         """Is there a fence to be obeyed?"""
         return self._own is not None

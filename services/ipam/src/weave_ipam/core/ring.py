@@ -47,6 +47,8 @@ class Ring:
         self.seen: RingView | None = None
         # Blocks of ours turned out to be another's since this was last set back.
         self.has_lost = False
+        # See `settle`.
+        self.may_be_another = True
         self.rejected: dict[PeerName, str] = {}
         self._replicas = Replicas(universe, peers.me)
         self._peers = peers
@@ -131,7 +133,13 @@ class Ring:
         self._look()
         if may_write and self.view is not None:
             before = self.own
-            document = settle(self.view, self._peers.me, before, share_for)
+            document = settle(
+                self.view,
+                self._peers.me,
+                before,
+                share_for,
+                may_be_another=self.may_be_another,
+            )
             if document is not None and document != before:
                 self._explain(before, document)
                 self.write(document)

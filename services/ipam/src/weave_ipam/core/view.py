@@ -213,9 +213,10 @@ def _overlap(prefixes: Iterable[Prefix]) -> str | None:
     return None
 
 
-def coalesced(blocks: Iterable[Block]) -> tuple[Block, ...]:
+def coalesced(blocks: Iterable[Block], *, only_equal: bool = False) -> tuple[Block, ...]:
     """Disjoint blocks of one owner, sorted; buddies become their parent with the greater
-    generation."""
+    generation. `only_equal`: those of different generations stay apart.
+    """
     merged: list[Block] = []
     for block in sorted(blocks):
         merged.append(block)
@@ -224,6 +225,7 @@ def coalesced(blocks: Iterable[Block]) -> tuple[Block, ...]:
             and merged[-1].prefix.length > 0
             and merged[-1].prefix.length == merged[-2].prefix.length
             and merged[-1].prefix.parent() == merged[-2].prefix.parent()
+            and (not only_equal or merged[-1].generation == merged[-2].generation)
         ):
             upper, lower = merged.pop(), merged.pop()
             generation = max(upper.generation, lower.generation)
