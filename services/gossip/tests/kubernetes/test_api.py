@@ -24,7 +24,9 @@ class Followed:
         self.seen: list[set[str]] = []
         self._told = asyncio.Event()
         self._task = asyncio.ensure_future(
-            Mirror(server.client(), NODES, self._changed, random.Random(1)).run()
+            Mirror[Any](
+                server.client(), NODES, lambda item: item, self._changed, random.Random(1)
+            ).run()
         )
 
     def _changed(self, objects: dict[str, Any]) -> None:
@@ -105,6 +107,31 @@ async def test_a_mirror_follows_what_comes_and_goes(server: FakeApiServer) -> No
     await followed.until({"b"})
 
     await followed.end()
+
+
+async def test_a_change_of_what_nobody_looks_at_is_none(server: FakeApiServer) -> None:
+    await server.put(f"{NODES}/a", node("a"))
+    told: list[dict[str, str]] = []
+    follower = Mirror(
+        server.client(),
+        NODES,
+        lambda item: str(item["metadata"]["uid"]),
+        lambda uids: told.append(dict(uids)),
+        random.Random(1),
+    )
+    task = asyncio.ensure_future(follower.run())
+    async with asyncio.timeout(10):
+        while not told:  # noqa: ASYNC110 - polls
+            await asyncio.sleep(0.01)
+
+        await server.put(f"{NODES}/a", node("a", "10.0.0.1"))
+        await server.put(f"{NODES}/a", node("a", uid="other"))
+        while len(told) < 2:  # noqa: ASYNC110 - polls
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait({task})
+
+    assert told == [{"a": "uid-a"}, {"a": "other"}]
 
 
 async def test_a_mirror_goes_on_after_the_server_was_away(server: FakeApiServer) -> None:

@@ -14,11 +14,12 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.gossip.tests.kubernetes.fake_api import Object, node
+from services.gossip.tests.kubernetes.fake_api import node
 from weave_gossip.kubernetes import nodes
 from weave_gossip.kubernetes.api import ApiAway, ApiClient, ApiRefused
 from weave_gossip.kubernetes.http import BodyReader, Head, read_head
 from weave_gossip.kubernetes.mirror import Mirror
+from weave_gossip.kubernetes.nodes import NodeSeen
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "200"))
 many = settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
@@ -109,17 +110,15 @@ class Fed(ApiClient):
 @many
 @given(first=lists, later=watches)
 def test_a_mirror_ends_in_an_error_it_knows(first: bytes, later: bytes) -> None:
-    seen: list[dict[str, Object]] = []
+    told: list[dict[str, NodeSeen]] = []
 
     async def follow() -> None:
-        mirror = Mirror(Fed(first, later), "/api/v1/nodes", seen.append, random.Random(1))
+        rng = random.Random(1)
+        mirror = Mirror(Fed(first, later), "/api/v1/nodes", nodes.see, told.append, rng)
         async with asyncio.timeout(10):
             await mirror._follow()
 
     with suppress(ApiAway, ApiRefused):
         asyncio.run(follow())
-    for objects in seen:
-        for item in objects.values():
-            facts = nodes.parse_node(item)
-            assert facts.name
-            nodes.serves(item)
+    for objects in told:
+        assert all(node.facts.name == name for name, node in objects.items())

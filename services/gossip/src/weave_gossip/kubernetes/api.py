@@ -10,11 +10,11 @@ import asyncio
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 from urllib.parse import urlencode
 
 from weave_gossip.kubernetes.http import BodyReader, Head, HttpError, read_head
@@ -35,6 +35,9 @@ PAGE_ITEMS = 250
 _KEEPALIVE = {socket.TCP_KEEPIDLE: 15, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
 
 Object = dict[str, Any]
+T = TypeVar("T")
+# With the resource version to watch from.
+Listed: TypeAlias = tuple[list[T], str]
 
 
 class ApiAway(NotReady):
@@ -98,12 +101,16 @@ class ApiClient:
 
     async def list(self, path: str) -> tuple[list[Object], str]:
         """All objects below a path, and the resource version to watch from."""
-        items: list[Object] = []
+        return await self.list_as(path, lambda item: item)
+
+    async def list_as(self, path: str, parse: Callable[[Object], T]) -> Listed[T]:
+        """What `parse` makes of each object: the objects are not held longer than their page."""
+        items: list[T] = []
         query = {"limit": str(PAGE_ITEMS)}
         while True:
             page = await self.request("GET", _with_query(path, query))
             try:
-                items += _named(page.get("items") or [])
+                items += map(parse, _named(page.get("items") or []))
                 metadata = _fields(page, "metadata")
             except HttpError as error:
                 raise self._away(error) from error

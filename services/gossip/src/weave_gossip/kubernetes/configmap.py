@@ -107,7 +107,9 @@ class ConfigMapCoordination:
         if self._kept and self._last_seen is None:
             self._last_seen = await self._kept.load()
         path = f"{self._folder}?fieldSelector=metadata.name%3D{self._name}"
-        mirror = Mirror(self._api, path, self._mirrored, self._rng, self._go_by_last_seen)
+        mirror = Mirror[Object](
+            self._api, path, lambda item: item, self._mirrored, self._rng, self._go_by_last_seen
+        )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(mirror.run())
             tasks.create_task(self._keep_in_step())

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 from weave_gossip.core.status import PeerView
 from weave_gossip.kubernetes import nodes
-from weave_gossip.kubernetes.api import ApiAway, ApiClient, ApiRefused, Object
+from weave_gossip.kubernetes.api import ApiAway, ApiClient, ApiRefused
 from weave_gossip.kubernetes.mirror import Mirror
-from weave_gossip.kubernetes.nodes import NodeFacts
+from weave_gossip.kubernetes.nodes import NodeFacts, NodeSeen
 from weave_gossip.loop import Driver
 from weave_gossip.views import Views
 from weave_model.peer import PeerName
@@ -93,7 +93,7 @@ class Membership:
 
     async def follow(self) -> None:
         """Keeps the copy of the Nodes in step, until cancelled."""
-        await Mirror(self._api, NODES, self._mirrored, random.Random()).run()
+        await Mirror(self._api, NODES, nodes.see, self._mirrored, random.Random()).run()
 
     async def apply(self, driver: Driver) -> None:
         """Makes the Nodes the targets of the mesh at each change, until cancelled."""
@@ -133,17 +133,17 @@ class Membership:
     async def _first_list(self) -> None:
         while True:
             try:
-                items, _ = await self._api.list(NODES)
+                found, _ = await self._api.list_as(NODES, nodes.parse_node)
             except (ApiAway, ApiRefused) as error:
                 log.warning("Failed to get peers: %s", error)
                 await asyncio.sleep(_RETRY_S)
             else:
-                self._nodes = _facts({item["metadata"]["name"]: item for item in items})
+                self._nodes = {node.name: node for node in found}
                 return
 
-    def _mirrored(self, objects: Mapping[str, Object]) -> None:
-        self._serving = frozenset(name for name in objects if nodes.serves(objects[name]))
-        present = _facts(objects)
+    def _mirrored(self, seen: Mapping[str, NodeSeen]) -> None:
+        self._serving = frozenset(name for name, node in seen.items() if node.serves)
+        present = {name: node.facts for name, node in seen.items()}
         if present != self._nodes:
             self._nodes = present
             self._changed.set()
@@ -160,10 +160,6 @@ class Membership:
 
 async def _connect(driver: Driver, targets: tuple[str, ...]) -> None:
     await driver.call_durably(lambda mesh, now: mesh.connect(targets, replace=True, now=now))
-
-
-def _facts(objects: Mapping[str, Object]) -> dict[str, NodeFacts]:
-    return {name: nodes.parse_node(item) for name, item in objects.items()}
 
 
 def _is_local(address: str) -> bool:

@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Callable
 from contextlib import aclosing
+from typing import Generic, TypeVar
 
 from weave_gossip.kubernetes.api import ApiAway, ApiClient, ApiRefused, Object
 from weave_runtime.logs import once_per
@@ -20,21 +21,28 @@ FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 30.0
 _GONE = 410
 
+T = TypeVar("T")
 
-class Mirror:
-    """Objects by name. `changed` is called with all of them whenever the copy is whole and new,
-    `away` whenever the API server could not be reached."""
+
+class Mirror(Generic[T]):
+    """What `parse` makes of each object, by name.
+
+    `changed` is called with all of it whenever the copy is whole and new, `away` whenever the API
+    server could not be reached.
+    """
 
     def __init__(
         self,
         api: ApiClient,
         path: str,
-        changed: Callable[[dict[str, Object]], None],
+        parse: Callable[[Object], T],
+        changed: Callable[[dict[str, T]], None],
         rng: random.Random,
         away: Callable[[], None] = lambda: None,
     ) -> None:
         self._api = api
         self._path = path
+        self._parse = parse
         self._changed = changed
         self._rng = rng
         self._away = away
@@ -56,8 +64,8 @@ class Mirror:
 
     async def _follow(self) -> None:
         """From a list to the end of the last watch that could go on from it."""
-        items, version = await self._api.list(self._path)
-        objects = {_name(item): item for item in items}
+        items, version = await self._api.list_as(self._path, self._named)
+        objects: dict[str, T] = dict(items)
         self._changed(objects)
         while True:
             self._delay_s = FIRST_RETRY_S
@@ -67,10 +75,16 @@ class Mirror:
                     if event.kind == "DELETED":
                         objects.pop(_name(event.item), None)
                     elif event.kind in ("ADDED", "MODIFIED"):
-                        objects[_name(event.item)] = event.item
+                        name, parsed = self._named(event.item)
+                        if name in objects and objects[name] == parsed:
+                            continue
+                        objects[name] = parsed
                     else:
                         continue
                     self._changed(objects)
+
+    def _named(self, item: Object) -> tuple[str, T]:
+        return _name(item), self._parse(item)
 
 
 def _name(item: Object) -> str:

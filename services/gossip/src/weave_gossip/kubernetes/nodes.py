@@ -42,6 +42,22 @@ def parse_node(item: Mapping[str, Any]) -> NodeFacts:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class NodeSeen:
+    """All that is held of a Node object, which has tens of kilobytes.
+
+    `serves`: the Node says that it is ready, and that our network works there.
+    """
+
+    facts: NodeFacts
+    serves: bool
+
+
+def see(item: Mapping[str, Any]) -> NodeSeen:
+    """Reads a Node."""
+    return NodeSeen(parse_node(item), _serves(item))
+
+
 def targets(nodes: Iterable[NodeFacts], own_name: str, port: int) -> tuple[str, ...]:
     """Where to dial: one address of every other node, one that no other node has if it can be."""
     nodes = sorted(nodes, key=lambda node: node.name)
@@ -89,8 +105,7 @@ def departed(nodes: Mapping[str, NodeFacts], peers: Iterable[PeerView]) -> froze
     )
 
 
-def serves(item: Mapping[str, Any]) -> bool:
-    """Does the Node say that it is ready, and that our network works there?"""
+def _serves(item: Mapping[str, Any]) -> bool:
     found = {str(each.get("type")): each for each in _entries(item, "conditions")}
     network = found.get("NetworkUnavailable") or {}
     ready = (found.get("Ready") or {}).get("status") == "True"
