@@ -160,16 +160,7 @@ class Cluster:
     def start_node(self, node: KubeNode) -> None:
         """A new machine: namespaces, containerd with the images, kubelet."""
         node.folder.mkdir()
-        for folder in (
-            "containerd",
-            "kubelet",
-            "cni-conf",
-            "cni-bin",
-            "weave",
-            "pods",
-            "containers",
-            "manifests",
-        ):
+        for folder in (*_BINDS.values(), "manifests"):
             (node.folder / folder).mkdir()
         for plugin in Path("/usr/lib/cni").iterdir():
             shutil.copy(plugin, node.folder / "cni-bin")
@@ -341,9 +332,12 @@ evictionHard:
 """
 
 
+# All that kubelet, containerd and agents write outside of /run is the node's own.
 _BINDS = {
     "/etc/cni/net.d": "cni-conf",
     "/opt/cni/bin": "cni-bin",
+    "/usr/libexec/kubernetes": "volume-plugins",
+    "/var/lib/cni": "cni-cache",
     "/var/lib/containerd": "containerd",
     "/var/lib/kubelet": "kubelet",
     "/var/lib/weave": "weave",
