@@ -50,7 +50,8 @@ class EventWriter:
 
     def _event(self, notice: Notice) -> dict[str, object]:
         moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # noqa: TID251 - wall clock is meant
-        suffix = notice.key or f"{self._node}.{uuid.uuid4().hex[:16]}"
+        # Without the Node's name: both together could be longer than a name may be.
+        suffix = notice.key or uuid.uuid4().hex[:16]
         return {
             "apiVersion": "v1",
             "kind": "Event",
