@@ -26,6 +26,12 @@ def _condition(cluster: Cluster, node: KubeNode) -> str:
     return str(found[0]["reason"]) if found else ""
 
 
+def _departures(cluster: Cluster) -> str:
+    """What Events say of departed Nodes."""
+    found = cluster.get("events", "--field-selector", "reason=WeaveNodeDeparted")["items"]
+    return "\n".join(event["message"] for event in found)
+
+
 def _owners(cluster: Cluster) -> dict[str, int]:
     """Addresses per peer, once all nodes see the same."""
     views: list[dict[str, int]] = []
@@ -79,8 +85,8 @@ def test_the_space_of_a_deleted_node_returns_within_60_seconds(cluster: Cluster)
 
     figures.note("space of a deleted node returned after", f"{seconds:.0f} s")
     assert seconds <= RETURNED_S
-    events = cluster.get("events", "--field-selector", "reason=WeaveNodeDeparted")["items"]
-    assert [gone.name in event["message"] for event in events] == [True]
+    wait("an Event tells of it", lambda: gone.name in _departures(cluster), 30)
+    assert _departures(cluster).count(gone.name) == 1
     # `owners` has seen that each address has one owner exactly.
     assert [sum(owners(cluster, node).values()) for node in left] == [UNIVERSE] * 2
 

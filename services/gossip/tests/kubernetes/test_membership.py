@@ -68,6 +68,24 @@ async def test_a_peer_departs_after_a_while_only(server: FakeApiServer, store: S
     assert cluster._gone_for_good(views, 100.0 + DEPARTED_FOR_S) == {OTHER}
 
 
+async def test_departures_are_remembered_though_the_mesh_forgets_the_peer(
+    server: FakeApiServer, store: Store
+) -> None:
+    cluster = member(server, store)
+    views = Views()
+    views.peer_changed(PeerView(OTHER, "b", False, False, 1, "uid-b"))
+
+    cluster._remember(views, frozenset({OTHER}))
+    views.peers.remove(OTHER)
+    cluster._remember(views, frozenset())
+    after = dict(cluster.departures)
+    views.peer_changed(PeerView(OTHER, "b", False, True, 2, "uid-b"))
+    cluster._remember(views, frozenset())
+
+    assert after == {OTHER: "b"}
+    assert cluster.departures == {}
+
+
 async def test_an_empty_list_of_nodes_lets_nobody_depart(
     server: FakeApiServer, store: Store
 ) -> None:

@@ -147,7 +147,7 @@ async def test_a_node_out_of_reach_is_told_with_the_links_failure(
     clock = iter(range(0, 100000, 20))
     driver = SimpleNamespace(ask=lambda _: [failed], now=lambda: float(next(clock)))
     lost = NodeFacts("b", "uid-b", ("10.0.0.2",))
-    membership = SimpleNamespace(unreached=lambda _: [lost])
+    membership = SimpleNamespace(unreached=lambda _: [lost], departures={})
     writer = EventWriter(server.client(), "a", lambda: "uid-a")
     async with HttpServer("127.0.0.1:0", ready=lambda: "") as http:
         observer = Observer(cast("Any", membership), writer, http.port)

@@ -97,7 +97,7 @@ class Observer:
         return Sight(
             why_not_ready=await why_not_ready(self._ready_port),
             unreached={node.name: _failure(node, connections) for node in unreached},
-            departed={peer.name: peer.nickname for peer in peers if peer.departed},
+            departed=dict(self._membership.departures),
         )
 
 

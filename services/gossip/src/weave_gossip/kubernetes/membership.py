@@ -36,6 +36,8 @@ _SETTLE_S = 0.5
 # way up; Weave Net waited up to 5 s.
 DEPARTED_FOR_S = 15.0
 _JUDGE_PERIOD_S = 5.0
+# For Events; a cluster that is scaled down loses some at a time.
+MAX_DEPARTURES = 256
 _KEPT = "kubernetes"
 
 
@@ -60,6 +62,7 @@ class Membership:
         self._serving: frozenset[str] = frozenset()
         self._changed = asyncio.Event()
         self._departed_since: dict[PeerName, float] = {}
+        self._departures: dict[PeerName, str] = {}
 
     def own_uid(self) -> str:
         """UID of the own Node; empty while there is none."""
@@ -114,7 +117,26 @@ class Membership:
         """Declares the peers whose machines are gone for good, again and again."""
         while True:
             await asyncio.sleep(_JUDGE_PERIOD_S)
-            declare(self._gone_for_good(views, now()))
+            gone = self._gone_for_good(views, now())
+            declare(gone)
+            self._remember(views, gone)
+
+    @property
+    def departures(self) -> Mapping[PeerName, str]:
+        """Peers declared departed, with the names of their Nodes; the oldest are forgotten.
+
+        The mesh may forget such a peer as soon as its space is taken over.
+        """
+        return self._departures
+
+    def _remember(self, views: Views, gone: frozenset[PeerName]) -> None:
+        peers = views.peers.items
+        came_back = [name for name in self._departures if name in peers and peers[name].reachable]
+        for name in came_back:
+            del self._departures[name]
+        self._departures |= {name: peers[name].nickname for name in gone if name in peers}
+        for name in list(self._departures)[:-MAX_DEPARTURES]:
+            del self._departures[name]
 
     def _gone_for_good(self, views: Views, now: float) -> frozenset[PeerName]:
         # Without the own Node the copy is no truth: it is empty, or of another cluster.
