@@ -164,3 +164,25 @@ def test_questions_for_what_nobody_has_cost_no_memory() -> None:
     cluster.run(0.1)
 
     assert not link.replies
+
+
+def test_names_of_documents_that_gave_way_do_not_pile_up_for_a_slow_link() -> None:
+    """Found by seed 1242 with 50 peers: a liar's documents displaced each other all the time."""
+    cluster = Cluster(3, 1)
+    cluster.start()
+    cluster.run_to(cluster.is_converged, within_s=10)
+    liar, victim, slow = cluster.nodes
+    [link] = [each for each in victim.mesh._links if each.peer == slow.name]
+    victim.mesh.link_blocked(link.id)
+    [stream] = [each for each in liar.streams.values() if each.other.node is victim]
+
+    for is_eager in (True, False):
+        link.is_eager = is_eager
+        for number in range(999, 0, -1):
+            key = f"{is_eager}{number:03}"
+            document = Document(DocumentId("ring", liar.name, key), 1, 1, b"x")
+            cluster.network.send(stream, Documents((document,)))
+        cluster.run(0.5)
+        bound = len(victim.mesh._knowledge.replica) + 64
+        assert len(link.push) <= bound
+        assert len(link.announce) <= bound

@@ -13,6 +13,7 @@ slow link costs bounded memory and skips states that were overtaken.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from weave_gossip.core.documents import Document, DocumentId
 from weave_gossip.core.links import LinkState, LinkTable
@@ -36,6 +37,8 @@ ANNOUNCED_LINKS = 6
 FLOOD = 8
 # What one link may be given at a time before others and pings have their turn.
 MAX_BURST_BYTES = 512 * 1024
+# Names of documents that have gone again are dropped from what waits for a link by so many at once.
+DEAD_NAMES = 32
 NEVER = float("inf")
 
 
@@ -61,6 +64,7 @@ class Spreading:
                 lazy.append(link)
             elif link is not origin:
                 link.push[document_id] = hops
+                self._bound(link.push)
         # Nothing happens then if nothing waits.
         self._schedule_push(now)
         if origin is not None and not origin.is_eager:
@@ -73,6 +77,7 @@ class Spreading:
                 delay_s = ANNOUNCE_DELAY_S if link.outbound else ANSWERING_DELAY_S
                 self._schedule_announcement(link, now + delay_s)
             link.announce[document_id] = None
+            self._bound(link.announce)
 
     def reply(self, link: LinkState, ids: Iterable[DocumentId], now: float) -> None:
         """Answers a Want, and makes the link eager: it reached whom the tree did not."""
@@ -144,6 +149,12 @@ class Spreading:
             self._announce_due = min(dues, default=NEVER)
 
     # Inside
+
+    def _bound(self, waiting: dict[DocumentId, Any]) -> None:
+        """Drops names of what is held no more, so that no more waits than there is."""
+        if len(waiting) > len(self._replica) + DEAD_NAMES:
+            for document_id in [each for each in waiting if self._replica.get(each) is None]:
+                del waiting[document_id]
 
     def _schedule_push(self, now: float) -> None:
         if self._push_due == NEVER:
