@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from weave_lab.pods import Pod
 
 _PING_WAIT_S = 3
 _TRANSFER_PORT = 8080
-_STOP_TIMEOUT_S = 5.0
+_STOP_TIMEOUT_S = 10.0
 _TALK_PORT = 8081
 # Longer than the silence after which the other side gives up.
 _TALK_TIMEOUT_S = 20.0
@@ -56,15 +55,18 @@ class FlowCount:
 
 
 class Flow:
-    """A ping that runs until it is stopped, each packet accounted for by its sequence number."""
+    """Echo requests until it is stopped, each accounted for by its sequence number."""
 
     def __init__(self, source: Pod, target: Pod, interval_s: float) -> None:
         self._names = _label(source), _label(target)
         # A pipe would fill up and stop the ping.
         self._output: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [*source.enter(), "ping", "-n", f"-i{interval_s:g}", target.address],
-            stdin=subprocess.DEVNULL,
+            [
+                *(*source.enter(), sys.executable, "-I", "-m", "weave_lab.echo"),
+                *(target.address, f"{interval_s:g}"),
+            ],
+            stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=self._output,
             env=source.node.environment(),
@@ -72,8 +74,7 @@ class Flow:
 
     def stop(self) -> FlowCount:
         """Ends the ping and counts. Raises LabError when not a single packet came back."""
-        self._process.send_signal(signal.SIGINT)
-        self._process.wait(_STOP_TIMEOUT_S)
+        self._process.communicate(timeout=_STOP_TIMEOUT_S)
         with self._output:
             self._output.seek(0)
             return count(*self._names, self._output.read())
@@ -81,7 +82,7 @@ class Flow:
     def abandon(self) -> None:
         """Ends the ping without counting. Idempotent."""
         self._process.kill()
-        self._process.wait(_STOP_TIMEOUT_S)
+        self._process.communicate(timeout=_STOP_TIMEOUT_S)
         self._output.close()
 
 
