@@ -38,12 +38,14 @@ def main(argv: list[str]) -> int:
     with socket.socket(family, socket.SOCK_DGRAM, _ICMP[family]) as client:
         client.setsockopt(socket.SOL_SOCKET, _FORCE_BUFFER, _BUFFER_BYTES)
         client.connect((address, 0))
-        client.settimeout(_LATE_S)
-        reader = threading.Thread(target=_read, args=(client,))
-        reader.start()
+        answered: list[int] = []
+        threading.Thread(target=_read, args=(client, answered), daemon=True).start()
         sent = _send(client, family, interval_s)
-        # It ends by itself when no answer has come for a while.
-        reader.join()
+        deadline = time.monotonic() + _LATE_S
+        while answered[-1:] != [sent] and time.monotonic() < deadline:
+            time.sleep(0.01)
+    for number in answered.copy():
+        print(f"icmp_seq={number} time=?")
     print(f"{sent} packets transmitted")
     return 0
 
@@ -68,17 +70,14 @@ def _send(client: socket.socket, family: socket.AddressFamily, interval_s: float
     raise AssertionError("numbers do not end")
 
 
-def _read(client: socket.socket) -> None:
-    while True:
+def _read(client: socket.socket, answered: list[int]) -> None:
+    while client.fileno() >= 0:
         try:
             answer = client.recv(2048)
-        except TimeoutError:
-            return
         except OSError:
-            # "Unreachable" is told to the sender of the next packet; the loss itself is counted.
+            # "Unreachable" is told here, too; the loss itself is counted.
             continue
-        (number,) = _NUMBER.unpack_from(answer, _HEADER.size)
-        print(f"icmp_seq={number} time=?")
+        answered.append(_NUMBER.unpack_from(answer, _HEADER.size)[0])
 
 
 if __name__ == "__main__":

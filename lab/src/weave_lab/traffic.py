@@ -72,17 +72,24 @@ class Flow:
             env=source.node.environment(),
         )
 
+    def end(self) -> None:
+        """Sends no more; `stop` waits for the last answers. Idempotent."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
     def stop(self) -> FlowCount:
-        """Ends the ping and counts. Raises LabError when not a single packet came back."""
-        self._process.communicate(timeout=_STOP_TIMEOUT_S)
+        """Ends it and counts. Raises LabError when not a single packet came back."""
+        self.end()
+        self._process.wait(_STOP_TIMEOUT_S)
         with self._output:
             self._output.seek(0)
             return count(*self._names, self._output.read())
 
     def abandon(self) -> None:
-        """Ends the ping without counting. Idempotent."""
+        """Ends it without counting. Idempotent."""
         self._process.kill()
-        self._process.communicate(timeout=_STOP_TIMEOUT_S)
+        self._process.wait(_STOP_TIMEOUT_S)
+        self.end()
         self._output.close()
 
 
@@ -109,10 +116,16 @@ def flowing(
     """Pings these pairs during the block; call what it gives, once, to stop and count."""
     flows = [Flow(source, target, interval_s) for source, target in pairs]
     try:
-        yield lambda: [flow.stop() for flow in flows]
+        yield lambda: _stop_all(flows)
     finally:
         for flow in flows:
             flow.abandon()
+
+
+def _stop_all(flows: Sequence[Flow]) -> list[FlowCount]:
+    for flow in flows:
+        flow.end()
+    return [flow.stop() for flow in flows]
 
 
 @dataclass(frozen=True, slots=True)
