@@ -258,14 +258,21 @@ def test_mistake_ends_the_process_with_one_line_and_status_2(
     assert capsys.readouterr().err == "weave-x: unknown flag --nonsense\n"
 
 
-def test_help_lists_flag_environment_and_meaning(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_flag_environment_meaning_and_default(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit) as caught:
         load_or_exit(Options, ["--help"], {}, prog="weave-x")
 
     out = capsys.readouterr().out
     assert caught.value.code == 0
     assert out == usage(Options, "weave-x")
-    assert "--limit (LIMIT)\n        how many" in out
+    assert "--limit (LIMIT)\n        how many [default 30]\n" in out
+    assert "\n        be quick [default false]\n" in out
+    assert "\n        how long [default 1s]\n" in out
+    assert "\n        which [red, blue; default red]\n" in out
+    assert "\n        who\n" in out
+    assert "must be given [required]" in usage(Strict, "weave-x")
     assert "--password-file (PASSWORD)" in out
 
 

@@ -133,9 +133,8 @@ def describe(config: Any) -> str:
 def usage(config_class: type[Any], prog: str) -> str:
     """Gives the text of `--help`."""
     lines = [f"Usage: {prog} [options]\n"]
-    lines += [
-        f"  {item.flag} ({item.env})\n        {item.spec.help}" for item in _options(config_class)
-    ]
+    for item in _options(config_class):
+        lines += [f"  {item.flag} ({item.env})", f"        {item.spec.help}{item.expectation}"]
     return "\n".join(lines) + "\n"
 
 
@@ -167,6 +166,17 @@ class _Option:
     @property
     def env(self) -> str:
         return self.spec.env or f"WEAVE_{self.name.upper()}"
+
+    @property
+    def expectation(self) -> str:
+        """What `--help` says of values: `[text, json; default text]`."""
+        is_choice = isinstance(self.kind, type) and issubclass(self.kind, enum.Enum)
+        parts = [", ".join(str(member.value) for member in self.kind)] if is_choice else []
+        if self.default is REQUIRED:
+            parts.append("required")
+        elif self.default not in ("", (), None):
+            parts.append(f"default {self.text_of(self.default)}")
+        return f" [{'; '.join(parts)}]" if parts else ""
 
     def read(self, texts: Sequence[str], source: str) -> Any:
         if self.spec.secret and source.startswith("flag"):
@@ -202,6 +212,8 @@ class _Option:
             return self.spec.show(value)
         if isinstance(value, tuple):
             return f"[{' '.join(map(str, value))}]"
+        if isinstance(value, timedelta):
+            return f"{value.total_seconds():g}s"
         text = str(value.value if isinstance(value, enum.Enum) else value)
         return text.lower() if isinstance(value, bool) else text
 
