@@ -171,20 +171,3 @@ def test_a_whole_cluster_that_died_comes_back_with_the_same_ring(
     assert until(lambda: established(n1) == {"n2", "n3"})
     assert until(lambda: report(n1)["IPAM"]["Entries"] == ring)
     assert traffic.unreachable_pairs(pods) == []
-
-
-def test_a_node_whose_ipam_lost_its_state_gives_no_used_address_again(
-    n1: Node, pods: list[Pod]
-) -> None:
-    n1.kill("ipam")
-    n1.exec(["sh", "-c", "rm -rf /var/lib/weave/ipam/*"])
-    n1.start("ipam")
-    n1.wait_ready()
-    added = [n1.add_pod(f"f-lost{number}") for number in range(4)]
-    addresses = [pod.address for pod in (*added, *pods)]
-    failed = traffic.unreachable_pairs([added[0], *pods])
-    for pod in added:
-        n1.delete_pod(pod.name)
-
-    assert len(set(addresses)) == len(addresses)
-    assert failed == []

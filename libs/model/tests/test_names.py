@@ -27,6 +27,20 @@ def test_random_peer_name_is_a_unicast_local_mac(entropy: bytes) -> None:
     assert name[0] & 0x03 == 0x02
 
 
+@given(st.binary(min_size=6, max_size=6).filter(any))
+def test_peer_name_survives_the_address_of_a_tunnel_end(raw: bytes) -> None:
+    assert PeerName.from_link_local(PeerName(raw).link_local) == raw
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["fe80000000000000a8bbccfffe112233", "fd000000000000000000aabbccddeeff", "fe80", "fe80" * 9],
+)
+def test_other_addresses_are_no_tunnel_ends(address: str) -> None:
+    with pytest.raises(ValueError):
+        PeerName.from_link_local(bytes.fromhex(address))
+
+
 def test_peer_name_takes_short_parts() -> None:
     assert str(PeerName.parse("7a:0:c0:d4:b8:9")) == "7a:00:c0:d4:b8:09"
 

@@ -8,6 +8,7 @@ from typing import Self
 _TEXT = re.compile(r"[0-9a-fA-F]{1,2}(?::[0-9a-fA-F]{1,2}){5}")
 
 PEER_NAME_BYTES = 6
+_LINK_LOCAL = bytes.fromhex("fe80 0000 0000 0000 0000")
 
 
 class PeerName(bytes):
@@ -42,6 +43,18 @@ class PeerName(bytes):
                 f"a peer name needs {PEER_NAME_BYTES} random bytes, not {len(entropy)}"
             )
         return cls(bytes([(entropy[0] & 0xFE) | 0x02]) + entropy[1:])
+
+    @classmethod
+    def from_link_local(cls, address: bytes) -> Self:
+        """The peer whose tunnel end has this address. Raises ValueError when it is nobody's."""
+        if not address.startswith(_LINK_LOCAL):
+            raise ValueError(f"{address.hex()} is no address of a tunnel end")
+        return cls(address[len(_LINK_LOCAL) :])
+
+    @property
+    def link_local(self) -> bytes:
+        """The IPv6 address of this peer's end of every tunnel: fe80:: and the name, 16 bytes."""
+        return _LINK_LOCAL + self
 
     def __str__(self) -> str:
         return self.hex(":")

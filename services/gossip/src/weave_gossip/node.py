@@ -33,6 +33,7 @@ from weave_gossip.state import Loaded, SeenDocuments, begin_life
 from weave_gossip.target import Target, parse_target
 from weave_gossip.underlay import Underlay, show_addresses
 from weave_gossip.views import Views
+from weave_gossip.witness import name_in_kernel
 from weave_runtime.http import HttpServer
 from weave_runtime.process import Supervisor
 from weave_runtime.server import Server
@@ -64,7 +65,7 @@ async def run(config: Config, supervisor: Supervisor) -> None:
         owner = f"gossip:{config.name or nickname}"
         store = await open_store(config.store_url, config.state_dir, owner=owner)
         await stack.enter_async_context(store)
-        loaded = await begin_life(store, config.name)
+        loaded = await begin_life(store, config.name, name_in_kernel())
         settings = Settings(
             name=loaded.name,
             nickname=nickname,

@@ -1,9 +1,10 @@
 """What this peer keeps over restarts: who it is, its life, its targets, and documents.
 
-    name                    6 bytes incarnation             8 bytes, the present life; written
-    before it is used targets                 JSON list of "host:port" own/<topic>\\0<key>      our
-    documents, written before they are spread seen/<topic>\\0<writer>\\0<key>   documents of others,
-    so that a restart does not begin by knowing nobody
+    name                           6 bytes
+    incarnation                    8 bytes, the present life; written before it is used
+    targets                        JSON list of "host:port"
+    own/<topic>\\0<key>            our documents, written before they are spread
+    seen/<topic>\\0<writer>\\0<key>  documents of others: a restart does not begin by knowing nobody
 
 Documents of others may be old or missing: the mesh repairs them.
 """
@@ -46,10 +47,14 @@ class Loaded:
     former_name: PeerName | None = None
 
 
-async def begin_life(store: Store, wanted_name: PeerName | None) -> Loaded:
+async def begin_life(
+    store: Store, wanted_name: PeerName | None, witnessed_name: PeerName | None = None
+) -> Loaded:
     """Reads the state and makes this life's incarnation durable.
 
-    Raises StartError for entries that cannot be read, and leaves them as they are.
+    `witnessed_name` is who the kernel's data path says this is, for a state that was lost: under
+    another name all addresses of this node's pods would be somebody else's. The mesh remembers the
+    incarnation. Raises StartError for entries that cannot be read, and leaves them as they are.
     """
     entries = await store.load()
     try:
@@ -64,9 +69,9 @@ async def begin_life(store: Store, wanted_name: PeerName | None) -> Loaded:
     except (ValueError, TypeError) as error:
         raise StartError(
             f"the gossip state cannot be read ({error}); nothing was changed: run the release that "
-            "wrote it, or move the state directory away to start as a new peer"
+            "wrote it, or move the state directory away to start without it"
         ) from error
-    name = wanted_name or kept_name or PeerName.from_random(os.urandom(PEER_NAME_BYTES))
+    name = wanted_name or kept_name or witnessed_name or _new_name()
     incarnation = last + 1
     changes: dict[str, bytes | None] = {_NAME: name, _INCARNATION: _incarnation_bytes(incarnation)}
     if kept_name is not None and kept_name != name:
@@ -107,6 +112,10 @@ def seen_document_entry(document: Document) -> tuple[str, bytes]:
 def seen_document_key(document_id: DocumentId) -> str:
     """Under which another's document is kept."""
     return f"{_SEEN}{document_id.topic}\0{document_id.writer.hex()}\0{document_id.key}"
+
+
+def _new_name() -> PeerName:
+    return PeerName.from_random(os.urandom(PEER_NAME_BYTES))
 
 
 def _incarnation_bytes(incarnation: int) -> bytes:

@@ -49,6 +49,13 @@ async def test_each_life_is_durable_before_it_begins(store: Store) -> None:
     assert third.is_restart
 
 
+async def test_a_lost_name_is_the_one_that_the_kernel_bears(store: Store) -> None:
+    first = await begin_life(store, None, peer_name(7))
+    second = await begin_life(store, None, peer_name(8))
+
+    assert (first.name, second.name) == (peer_name(7), peer_name(7))
+
+
 async def test_a_life_begun_anew_counts(store: Store) -> None:
     """As after the loss of state, when the mesh remembers a later life than we do."""
     await begin_life(store, None)

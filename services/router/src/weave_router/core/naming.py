@@ -26,8 +26,6 @@ GATEWAY_IPV6 = Prefix.parse("fe80::1/128")
 # Linux: IFALIASZ is 256 with the terminating zero.
 MAX_ALIAS_LENGTH = 255
 
-_LINK_LOCAL = 0xFE80 << 112
-
 
 def pod_link(key: AttachmentKey, attempt: int = 0) -> str:
     """Name of the host end of an attachment; `attempt` > 0 gives others, should a name be taken.
@@ -72,9 +70,8 @@ def tunnel_mac(peer: PeerName) -> bytes:
 
 
 def tunnel_link_local(peer: PeerName) -> Prefix:
-    """Link-local address by which IPv6 routes name a peer's tunnel end: fe80:: and the peer's
-    name."""
-    return Prefix.host(Family.IPV6, _LINK_LOCAL | int.from_bytes(peer, "big"))
+    """Link-local address by which IPv6 routes name a peer's tunnel end."""
+    return Prefix.host(Family.IPV6, int.from_bytes(peer.link_local, "big"))
 
 
 def pod_mac(address: Prefix) -> bytes:
