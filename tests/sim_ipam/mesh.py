@@ -188,8 +188,9 @@ class Mesh:
 
     def _remove(self, replica: Replica, victim: PeerName, incarnation: int) -> None:
         if victim == replica.name:
-            replica.incarnation = max(replica.incarnation, incarnation + 1)
-            self._republish(replica)
+            if replica.incarnation <= incarnation:
+                replica.incarnation = incarnation + 1
+                self._republish(replica)
             return
         replica.removed[victim] = max(replica.removed.get(victim, 0), incarnation)
         for document, stored in list(replica.documents.items()):
@@ -220,7 +221,7 @@ class Mesh:
             for victim, incarnation in list(giver.removed.items()):
                 self._receive_removal(taker, victim, incarnation)
             for document, stored in list(giver.documents.items()):
-                if taker.accepts(document, stored):
+                if taker.documents.get(document) is not stored:
                     self._receive(taker, document, stored)
 
     def _repair_pause(self) -> float:
