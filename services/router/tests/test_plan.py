@@ -92,6 +92,13 @@ def test_a_peer_without_a_path_is_unreachable() -> None:
     assert routes(nowhere) == {Route(V4, RouteKind.UNREACHABLE)}
 
 
+def test_a_peer_with_an_address_of_this_node_is_unreachable() -> None:
+    """It was this machine, before that lost its state."""
+    former = replace(BASE, peers=(Peer(OTHER, BASE.options.underlay),))
+
+    assert routes(former) == {Route(V4, RouteKind.UNREACHABLE)}
+
+
 def test_one_owner_of_everything_leaves_no_rest() -> None:
     all_theirs = replace(BASE, rings={Family.IPV4: RingView(V4, (OwnedBlock(V4, OTHER),))})
     all_ours = replace(BASE, rings={Family.IPV4: RingView(V4, (OwnedBlock(V4, SELF),))})

@@ -86,6 +86,18 @@ def test_a_peer_replaced_by_another_on_its_node_has_departed() -> None:
     assert nodes.departed(cluster, peers) == {B}
 
 
+def test_the_former_name_of_a_machine_that_lost_its_state_has_departed() -> None:
+    peers = [peer(A, "a"), peer(B, "b"), peer(C, "b", reachable=True)]
+
+    assert nodes.departed(by_name(facts("a"), facts("b")), peers) == {B}
+
+
+def test_two_names_of_a_node_that_is_away_are_kept() -> None:
+    peers = [peer(A, "a"), peer(B, "b"), peer(C, "b")]
+
+    assert nodes.departed(by_name(facts("a"), facts("b")), peers) == frozenset()
+
+
 def test_peers_outside_of_the_cluster_are_left_alone() -> None:
     stranger = PeerView(B, "elsewhere", False, False, 1)
 

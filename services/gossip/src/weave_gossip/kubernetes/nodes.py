@@ -89,19 +89,23 @@ def departed(nodes: Mapping[str, NodeFacts], peers: Iterable[PeerView]) -> froze
     """Peers whose machine the cluster no longer knows, and that nobody reaches.
 
     A Node that was registered anew under its name is the same machine, unless another peer has
-    taken its place there.
+    taken its place there; so has a peer that is there under the same Node, whose machine came back
+    without its state.
     """
     peers = list(peers)
     uids = {node.uid: node.name for node in nodes.values()}
     taken = {uids[peer.node_uid] for peer in peers if peer.node_uid in uids}
+    present = {peer.node_uid for peer in peers if peer.reachable}
+
+    def is_gone(peer: PeerView) -> bool:
+        if peer.node_uid in uids:
+            return peer.node_uid in present
+        return peer.nickname not in nodes or peer.nickname in taken
+
     return frozenset(
         peer.name
         for peer in peers
-        if not peer.is_self
-        and not peer.reachable
-        and peer.node_uid
-        and peer.node_uid not in uids
-        and (peer.nickname not in nodes or peer.nickname in taken)
+        if not peer.is_self and not peer.reachable and peer.node_uid and is_gone(peer)
     )
 
 

@@ -119,6 +119,9 @@ def hops(options: Options, peers: Iterable[Peer]) -> dict[PeerName, tuple[str, P
 def _ends(options: Options, peer: Peer) -> Iterator[tuple[str, Prefix]]:
     families = {address.family for address in options.underlay}
     for address in peer.underlay:
+        # This machine itself, under a name it had: the kernel takes no gateway of its own.
+        if address in options.underlay:
+            return
         if address.family in families:
             families.discard(address.family)
             yield naming.VXLAN[address.family], address
