@@ -346,6 +346,23 @@ def test_an_address_that_two_peers_claim_confuses_nobody() -> None:
     cluster.run_to(cluster.is_converged, within_s=15)
 
 
+def test_a_machine_that_came_back_under_another_name_is_not_dialled_again_and_again() -> None:
+    """Whoever looked for the former peer dialled the new one, and each time cut its link."""
+    cluster = formed(3)
+    machine = cluster.nodes[2]
+    machine.crash(dark=False, lose_state=True)
+    cluster.run(10)
+    machine.name = PeerName(b"\x06\x00\x00\x00\x00\x01")
+    machine.start()
+    cluster.run(10)
+    linked_since = [link.since for node in cluster.nodes for link in node.mesh._links]
+
+    cluster.run(300)
+
+    assert len(linked_since) == 6
+    assert [link.since for node in cluster.nodes for link in node.mesh._links] == linked_since
+
+
 def test_two_peers_that_remove_the_same_one_agree() -> None:
     """Both took over what it had."""
     cluster = formed(4)

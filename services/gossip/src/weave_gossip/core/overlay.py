@@ -281,9 +281,11 @@ class Overlay:
             self._dialler.target(address, first_try=first_try)
             for address in self._directory.addresses(peer)
         ]
-        if not targets or any(target.is_dialling for target in targets):
+        if any(target.is_dialling for target in targets):
             return None
-        return min(targets, key=lambda target: target.next_try)
+        # Somebody else may have taken the place of a peer that is gone.
+        own = [target for target in targets if not self._is_served(target)]
+        return min(own, key=lambda target: target.next_try, default=None)
 
     def _first_try(self, peer: PeerName, now: float) -> float:
         return now if self._own_name < peer else now + GIVE_WAY_S
