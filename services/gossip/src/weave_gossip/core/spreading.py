@@ -58,13 +58,16 @@ class Spreading:
     def spread(self, document: Document, hops: int, origin: LinkState | None, now: float) -> None:
         """Passes on a document that is new here, to all links but the one it came from."""
         document_id = document.id
+        # More names than there are documents: some are of documents that have gone.
+        bound = len(self._replica) + DEAD_NAMES
         lazy = []
         for link in self._links:
             if not link.is_eager:
                 lazy.append(link)
             elif link is not origin:
                 link.push[document_id] = hops
-                self._bound(link.push)
+                if len(link.push) > bound:
+                    self._drop_dead(link.push)
         # Nothing happens then if nothing waits.
         self._schedule_push(now)
         if origin is not None and not origin.is_eager:
@@ -77,7 +80,8 @@ class Spreading:
                 delay_s = ANNOUNCE_DELAY_S if link.outbound else ANSWERING_DELAY_S
                 self._schedule_announcement(link, now + delay_s)
             link.announce[document_id] = None
-            self._bound(link.announce)
+            if len(link.announce) > bound:
+                self._drop_dead(link.announce)
 
     def reply(self, link: LinkState, ids: Iterable[DocumentId], now: float) -> None:
         """Answers a Want, and makes the link eager: it reached whom the tree did not."""
@@ -150,11 +154,10 @@ class Spreading:
 
     # Inside
 
-    def _bound(self, waiting: dict[DocumentId, Any]) -> None:
+    def _drop_dead(self, waiting: dict[DocumentId, Any]) -> None:
         """Drops names of what is held no more, so that no more waits than there is."""
-        if len(waiting) > len(self._replica) + DEAD_NAMES:
-            for document_id in [each for each in waiting if self._replica.get(each) is None]:
-                del waiting[document_id]
+        for document_id in [each for each in waiting if self._replica.get(each) is None]:
+            del waiting[document_id]
 
     def _schedule_push(self, now: float) -> None:
         if self._push_due == NEVER:
