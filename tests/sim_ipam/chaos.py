@@ -301,7 +301,8 @@ class Chaos:
         if number is None:
             return
         self._note("coordination", f"{number}")
-        self.world.coordination.cut_off ^= {peer_name(number)}
+        name, coordination = peer_name(number), self.world.coordination
+        (coordination.join if name in coordination.cut_off else coordination.cut)(name)
 
     # Books
 
@@ -384,7 +385,8 @@ class Chaos:
         self._note("calm", "")
         self.world.links.loss = self.world.links.duplication = 0.0
         self.world.heal()
-        self.world.coordination.cut_off.clear()
+        for name in list(self.world.coordination.cut_off):
+            self.world.coordination.join(name)
         for number in self._up():
             for key in list(self.world.peers[number].containers):
                 if self.rng.random() < 0.5:

@@ -1,7 +1,8 @@
-"""Coordination as its contract says: linearizable compare-and-swap, or away."""
+"""Coordination as its contract says: linearizable compare-and-swap, and a watch; or away."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from weave_ipam.core.fences import Fence
@@ -18,6 +19,17 @@ class Coordination:
     geneses: dict[Family, Genesis] = field(default_factory=dict)
     cut_off: set[PeerName] = field(default_factory=set)
     revision: int = 0
+    # What to do when a peer's own fence may have changed.
+    watches: dict[PeerName, Callable[[], None]] = field(default_factory=dict)
+
+    def cut(self, peer: PeerName) -> None:
+        """The peer cannot reach Coordination any more."""
+        self.cut_off.add(peer)
+
+    def join(self, peer: PeerName) -> None:
+        """It can again, and its watch begins with a snapshot."""
+        self.cut_off.discard(peer)
+        self._tell(peer)
 
     def fence(self, victim: PeerName) -> tuple[int, Fence | None]:
         """Revision 0: there is none."""
@@ -29,4 +41,10 @@ class Coordination:
             return None
         self.revision += 1
         self.fences[fence.victim] = self.revision, fence
+        self._tell(fence.victim)
         return self.revision
+
+    def _tell(self, peer: PeerName) -> None:
+        watch = self.watches.get(peer)
+        if watch is not None and peer not in self.cut_off and peer in self.fences:
+            watch()

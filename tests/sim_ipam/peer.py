@@ -100,6 +100,7 @@ class Peer:
         self._last_alarm = -1.0
         self._rung = 0
         self.replica: Replica = mesh.add(options.name, self)
+        coordination.watches[options.name] = self._own_fence_changed
 
     @property
     def name(self) -> PeerName:
@@ -324,6 +325,15 @@ class Peer:
         else:
             self.allocator.fence_read(victim, *self._coordination.fence(victim), self.now)
         self._stir()
+
+    def _own_fence_changed(self) -> None:
+        if self.allocator is not None:
+            self._later(self._speed.coordination_s, self._see_own_fence)
+
+    def _see_own_fence(self) -> None:
+        # A watch says nothing while Coordination is out of reach.
+        if self.name not in self._coordination.cut_off:
+            self._read_fence(self.name)
 
     def _write_fence(self, effect: WriteFence) -> None:
         assert self.allocator is not None

@@ -166,13 +166,34 @@ def test_nothing_is_taken_while_coordination_is_away() -> None:
     world = cluster("10.0.0.0/28", 1, 2)
     world.kill_node(2)
     world.run(1.0)
-    world.coordination.cut_off.add(peer_name(1))
+    world.coordination.cut(peer_name(1))
 
     call = world.reclaim(1, 2)
     world.run(5.0)
 
     assert isinstance(call.outcome, NotReady)
     assert world.owners(1)["10.0.0.8/29"] == 2
+
+
+def test_a_victim_that_comes_back_out_of_reach_obeys_before_its_heir_takes_over() -> None:
+    """Seed 467: it had read that there is no fence a moment before that was written."""
+    world = cluster("10.0.0.0/28", 1, 2)
+    world.kill_node(2)
+    world.run(5.0)
+    world.partition([1], [2])
+    world.start_node(2)
+    world.run(1.0)
+
+    taken = world.reclaim(1, 2)
+    world.run(5.0)
+    late = world.allocate(2, "late")
+    given = [world.allocate(1, f"c{number}") for number in range(14)]
+    world.run(5.0)
+
+    assert isinstance(taken.outcome, Reclaimed)
+    assert late.outcome is None
+    assert world.owners(2) == {"10.0.0.0/28": 1}
+    assert all(isinstance(call.outcome, Allocated) for call in given)
 
 
 def test_a_peer_with_nothing_is_removed_again_without_harm() -> None:
