@@ -22,10 +22,23 @@ name: weave-net
 {{ .Values.mesh.secret.existingSecret | default "weave-net-mesh" }}
 {{- end }}
 
-{{- define "weave-net.storeUrl" -}}
-{{- if eq .Values.store.type "redis" -}}
-{{ .Values.store.redis.url | default "unix:///run/weave/redis/redis.sock" }}
+{{/* Not empty where a Redis runs beside the services. */}}
+{{- define "weave-net.redisBeside" -}}
+{{- if and (eq .Values.store.type "redis") (not .Values.store.redis.url) (not .Values.store.redis.existingSecret) -}}
+true
 {{- end -}}
+{{- end }}
+
+{{/* Where the services keep their state, for those that do. */}}
+{{- define "weave-net.storeEnv" -}}
+{{- if eq .Values.store.type "redis" }}
+{{- if .Values.store.redis.existingSecret }}
+- name: WEAVE_STORE_URL
+  valueFrom: {secretKeyRef: {name: {{ .Values.store.redis.existingSecret }}, key: url}}
+{{- else }}
+- {name: WEAVE_STORE_URL, value: {{ .Values.store.redis.url | default "unix:///run/weave/redis/redis.sock" | quote }}}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* What the gossip container and the jobs need to speak to the API server. */}}

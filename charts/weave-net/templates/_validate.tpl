@@ -18,6 +18,16 @@
 {{- if and (eq .Values.store.type "sqlite") .Values.store.redis.url }}
 {{- fail "store.redis.url is set with store.type=sqlite: the Redis would not be used; set store.type=redis or leave the url empty." }}
 {{- end }}
+{{- if and (eq .Values.store.type "sqlite") .Values.store.redis.existingSecret }}
+{{- fail (printf "store.redis.existingSecret=%s with store.type=sqlite: the Redis would not be used; set store.type=redis or leave the name empty." .Values.store.redis.existingSecret) }}
+{{- end }}
+{{- if and .Values.store.redis.url .Values.store.redis.existingSecret }}
+{{- fail (printf "store.redis.url is set beside store.redis.existingSecret=%s: one of them would not be used; leave one empty." .Values.store.redis.existingSecret) }}
+{{- end }}
+{{- /* In an address of a socket the path may hold an @; credentials stand before the first slash of the others. */}}
+{{- if regexMatch "^rediss?://[^/]*@|[?&]password=" .Values.store.redis.url }}
+{{- fail "store.redis.url holds a user or a password, which everybody who may read the DaemonSet would see; put the whole address into the key url of a Secret and name it by store.redis.existingSecret." }}
+{{- end }}
 {{- if and .Values.metrics.podMonitor.enabled (not .Values.metrics.enabled) }}
 {{- fail "metrics.podMonitor.enabled=true with metrics.enabled=false: there would be nothing to scrape; set metrics.enabled=true." }}
 {{- end }}

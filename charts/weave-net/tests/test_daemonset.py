@@ -128,6 +128,24 @@ def test_a_given_redis_is_used() -> None:
     assert environment(found["gossip"])["WEAVE_STORE_URL"] == url
 
 
+def test_an_address_with_a_password_comes_from_a_secret() -> None:
+    found = containers({"store": {"type": "redis", "redis": {"existingSecret": "my-redis"}}})
+
+    assert "redis" not in found
+    assert "args" not in found["init"]
+    for name in ("gossip", "ipam", "router"):
+        (entry,) = (item for item in found[name]["env"] if item["name"] == "WEAVE_STORE_URL")
+        assert entry["valueFrom"] == {"secretKeyRef": {"name": "my-redis", "key": "url"}}
+
+
+def test_services_that_may_share_a_store_know_their_node() -> None:
+    found = containers()
+
+    for name in ("gossip", "router"):
+        (entry,) = (item for item in found[name]["env"] if item["name"] == "WEAVE_NICKNAME")
+        assert entry["valueFrom"]["fieldRef"]["fieldPath"] == "spec.nodeName"
+
+
 def test_the_secret_comes_as_a_file_never_as_an_argument() -> None:
     assert containers()["gossip"]["args"] == ["--password-file=/etc/weave/mesh/password"]
     without = {"mesh": {"secret": {"enabled": False}}}

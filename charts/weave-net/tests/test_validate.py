@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.k8s.rendering import Refused, render
+from tests.k8s.rendering import Object, Refused, render
+
+
+def _redis(url: str, **more: str) -> Object:
+    return {"store": {"type": "redis", "redis": {"url": url, **more}}}
 
 
 @pytest.mark.parametrize(
@@ -31,6 +35,17 @@ from tests.k8s.rendering import Refused, render
             "store.redis.url is set with store.type=sqlite",
         ),
         (
+            {"store": {"redis": {"existingSecret": "mine"}}},
+            "store.redis.existingSecret=mine with store.type=sqlite",
+        ),
+        (
+            _redis("redis://x", existingSecret="mine"),
+            "store.redis.url is set beside store.redis.existingSecret=mine",
+        ),
+        (_redis("redis://:secret@x:6379/0"), "store.redis.url holds a user or a password"),
+        (_redis("rediss://user:secret@x"), "store.redis.url holds a user or a password"),
+        (_redis("redis://x/0?password=secret"), "store.redis.url holds a user or a password"),
+        (
             {"metrics": {"podMonitor": {"enabled": True}}},
             "metrics.podMonitor.enabled=true with metrics.enabled=false",
         ),
@@ -40,6 +55,11 @@ def test_impossible_combinations_are_refused(values: dict[str, Any], sentence: s
     with pytest.raises(Refused) as refused:
         render(values)
     assert sentence in str(refused.value)
+    assert "secret@" not in str(refused.value)
+
+
+def test_an_address_of_a_socket_holds_no_password() -> None:
+    assert render(_redis("unix:///run/redis@host/redis.sock"))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import socket
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -66,6 +67,9 @@ class Config(CommonOptions):
         parse=parse_range,
         help="range of addresses shared out to pods, one per family, the same on all nodes",
     )
+    nickname: str = option(
+        "", help="name of this node where nodes share a store; default: the host's name"
+    )
     mtu: int = option(
         0,
         env="WEAVE_MTU",
@@ -92,6 +96,11 @@ class Config(CommonOptions):
     resync_interval: timedelta = option(
         timedelta(seconds=60), help="how often all of the kernel's state is compared"
     )
+
+    @property
+    def store_owner(self) -> str:
+        """Keeps the state apart from that of other nodes in the same store."""
+        return f"router:{self.nickname or socket.gethostname()}"
 
     def __post_init__(self) -> None:
         families = [prefix.family for prefix in self.ipalloc_range]

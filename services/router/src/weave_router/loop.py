@@ -44,7 +44,11 @@ async def main(config: Config, supervisor: Supervisor) -> None:
     async with AsyncExitStack() as stack:
         kernel = _open_kernel(config)
         stack.callback(kernel.close)
-        store = await open_store(config.store_url, config.state_dir, owner="router")
+        store = await open_store(
+            config.store_url,
+            config.state_dir,
+            owner=config.store_owner,
+        )
         await stack.enter_async_context(store)
         records = Records(store)
         supervisor.start("records", records.run())
