@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,9 @@ class Refused(Exception):
     """Helm stopped; the text is what it said."""
 
 
-def render(values: Object | None = None, *options: str) -> list[Object]:
+def render(values: Object | None = None, *options: str, chart: Path = CHART) -> list[Object]:
     """All objects, hooks included. Raises Refused."""
-    command = [str(find("helm")), "template", "weave-net", str(CHART), "-n", "kube-system"]
+    command = [str(find("helm")), "template", "weave-net", str(chart), "-n", "kube-system"]
     done = subprocess.run(
         [*command, "-f", "-", *options],
         input=yaml.safe_dump(values or {}),
@@ -31,6 +33,25 @@ def render(values: Object | None = None, *options: str) -> list[Object]:
     if done.returncode:
         raise Refused(done.stderr)
     return [item for item in yaml.safe_load_all(done.stdout) if item]
+
+
+def notes(values: Object | None = None) -> str:
+    """What an install says at its end. Helm shows that to whoever has a cluster: here a copy of the
+    chart has one more object, which holds it."""
+    with tempfile.TemporaryDirectory() as folder:
+        chart = Path(shutil.copytree(CHART, folder, dirs_exist_ok=True))
+        (chart / "templates" / "notes.yaml").write_text(_NOTES)
+        found = one(render(values, chart=chart), "ConfigMap", "notes")
+    return str(found["data"]["notes"])
+
+
+_NOTES = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: notes}
+data:
+  notes: {{ include (print .Template.BasePath "/NOTES.txt") . | quote }}
+"""
 
 
 def one(items: list[Object], kind: str, name: str = "weave-net") -> Object:

@@ -1,4 +1,4 @@
-"""templates/rbac.yaml and serviceaccount.yaml."""
+"""templates/rbac.yaml."""
 
 from __future__ import annotations
 
@@ -33,7 +33,3 @@ def test_events_are_made_where_those_of_nodes_are_and_nothing_else() -> None:
     assert role["metadata"]["namespace"] == "default"
     assert role["rules"] == [{"apiGroups": [""], "resources": ["events"], "verbs": ["create"]}]
     assert binding["subjects"][0]["namespace"] == "kube-system"
-
-
-def test_the_account_hands_no_token_to_pods() -> None:
-    assert one(render(), "ServiceAccount")["automountServiceAccountToken"] is False
