@@ -13,7 +13,7 @@ PIP_COMPILE := ../$(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-em
 PYTEST := $(BIN)/python -m pytest
 
 # One cluster lives through all of it, so the order is given.
-E2E := $(addprefix tests/k8s/suite/,install.py disruption.py api_server.py nodes.py uninstall.py)
+E2E := $(addprefix tests/k8s/suite/,install.py disruption.py api_server.py nodes.py uninstall.py variants.py)
 
 # Stamps bear the hash of what they stand for: a checkout or a rebase that only touches files costs nothing.
 LOCKED := .venv/.locked-$(shell sha256sum < $(LOCK) | cut -c1-16)

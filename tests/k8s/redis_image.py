@@ -14,9 +14,9 @@ NAME = "localhost/redis:1"
 
 
 def write_archive(path: Path) -> None:
-    """Server and client with the libraries that they need."""
+    """Server and client, and what its preStop needs, with their libraries."""
     files: dict[str, bytes] = {}
-    for program in ("redis-server", "redis-cli"):
+    for program in ("redis-server", "redis-cli", "sh", "rm"):
         found = shutil.which(program)
         if found is None:
             raise ClusterError(f"{program} is missing; `make setup` installs it")

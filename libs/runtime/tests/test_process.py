@@ -8,10 +8,12 @@ import signal
 import sys
 import textwrap
 from asyncio.subprocess import PIPE, Process
+from pathlib import Path
 
 import pytest
 
 from weave_model.errors import Conflict
+from weave_runtime import removal
 from weave_runtime.process import Supervisor
 
 PRELUDE = """
@@ -304,3 +306,42 @@ async def test_supervisor_stops_when_a_task_dies(caplog: pytest.LogCaptureFixtur
     assert supervisor.has_failed
     assert caplog.messages == ["background task work failed: no such thing"]
     assert caplog.records[0].exc_info is None
+
+
+async def test_the_last_life_of_an_uninstalled_service_ends_without_its_state(
+    tmp_path: Path,
+) -> None:
+    state, run_dir = tmp_path / "state", tmp_path / "run"
+    (state / "spool").mkdir(parents=True)
+    (state / "spool" / "1").touch()
+    (state / "state.db").touch()
+    run_dir.mkdir()
+    places = ["--state-dir", str(state), "--run-dir", str(run_dir)]
+
+    upgraded = await start(WAITING, *places)
+    await told(upgraded)
+    upgraded.terminate()
+    await upgraded.wait()
+    kept = sorted(path.name for path in state.iterdir())
+    last = await start(WAITING, *places)
+    await told(last)
+    removal.mark(run_dir)
+    last.terminate()
+
+    assert await last.wait() == 0
+    assert kept == ["spool", "state.db"]
+    assert list(state.iterdir()) == []
+
+
+async def test_a_service_that_fails_keeps_its_state(tmp_path: Path) -> None:
+    (tmp_path / "state.db").touch()
+    removal.mark(tmp_path)
+    failing = """
+        async def main(options, supervisor):
+            raise Conflict("no")
+    """
+
+    process = await start(failing, "--state-dir", str(tmp_path), "--run-dir", str(tmp_path))
+
+    assert await process.wait() == 1
+    assert (tmp_path / "state.db").exists()

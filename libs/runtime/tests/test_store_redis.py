@@ -102,3 +102,21 @@ async def test_password_is_used_and_shown_nowhere(
     assert "wr0ng" not in str(caught.value)
     assert "<redacted>" in str(caught.value)
     assert "s3cret" not in caplog.text + str(caught.value)
+
+
+async def test_entries_go_with_the_last_life_of_their_owner_and_no_others(
+    redis_server: Any,
+) -> None:
+    is_over = False
+    gone = await open_store(redis_server.url, NOWHERE, owner="a", is_last_life=lambda: is_over)
+    stays = await open_at(redis_server.url, "b")
+    async with stays:
+        async with gone:
+            await gone.commit({"key": b"1"})
+            await stays.commit({"key": b"1"})
+            before = redis_server.ask("keys", "*")
+
+            is_over = True
+
+        assert sorted(before.split()) == ["weave:a:state", "weave:b:state"]
+        assert redis_server.ask("keys", "*") == "weave:b:state"

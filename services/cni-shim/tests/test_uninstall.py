@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from weave.router.v1 import router_pb2, router_pb2_grpc
 from weave.types.v1 import types_pb2
 from weave_cni_shim.install import Conflist, install_executable
 from weave_cni_shim.readiness import Readiness
-from weave_cni_shim.uninstall import Uninstall
+from weave_cni_shim.uninstall import Uninstall, remove_folders
+from weave_runtime import removal
 from weave_runtime.client import connect
 from weave_runtime.server import Server
 
@@ -65,11 +67,12 @@ async def test_a_told_uninstall_takes_all_away_and_says_so(tmp_path: Path) -> No
             channel,
             node="n1",
             bin_dir=tmp_path / "bin",
+            run_dir=tmp_path,
             withdraw=lambda: readiness.end("uninstalled"),
         )
         told = asyncio.ensure_future(uninstall.run())
         await asyncio.sleep(0)
-        untouched = conflist.is_present and not told.done()
+        untouched = conflist.is_present and not told.done() and not removal.is_marked(tmp_path)
         coordination.demand.set()
         async with asyncio.timeout(10):
             await told
@@ -78,5 +81,28 @@ async def test_a_told_uninstall_takes_all_away_and_says_so(tmp_path: Path) -> No
     assert not conflist.is_present
     assert list((tmp_path / "bin").iterdir()) == []
     assert router.resets == 1
+    assert removal.is_marked(tmp_path)
     assert coordination.written == [("uninstalled/n1", 0)]
     assert await readiness.reasons() == ["uninstalled"]
+
+
+def test_folders_go_when_each_service_has_emptied_its_own(tmp_path: Path) -> None:
+    for name in ("gossip", "ipam"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "ipam" / "state.db").touch()
+    emptied = threading.Timer(0.3, (tmp_path / "ipam" / "state.db").unlink)
+    emptied.start()
+
+    left = remove_folders(tmp_path)
+
+    assert left == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_emptied_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ipam").mkdir()
+    (tmp_path / "ipam" / "state.db").touch()
+    (tmp_path / "gossip").mkdir()
+
+    assert remove_folders(tmp_path, patience_s=0.0) == [tmp_path / "ipam"]
+    assert [path.name for path in tmp_path.iterdir()] == ["ipam"]

@@ -8,10 +8,11 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 from weave_model.errors import DomainError
-from weave_runtime import logs, telemetry
+from weave_runtime import logs, removal, telemetry
 from weave_runtime.config import describe
 from weave_runtime.options import CommonOptions
 
@@ -76,17 +77,30 @@ def run(
     """Runs a service to its end and gives the exit status.
 
     `main` wires the service, waits for `supervisor.stopped()` and cleans up. SIGTERM and SIGINT ask
-    it to stop within `grace_s`; a second signal ends the process at once.
+    it to stop within `grace_s`; a second signal ends the process at once. The last life of a
+    service that is uninstalled ends without its state.
     """
     logs.set_up(service, logging.getLevelName(config.log_level.name), config.log_format.value)
     log.info("Command line options: %s", describe(config))
     faulthandler.enable()
     end_telemetry = telemetry.start(config.otlp_endpoint, service)
     try:
-        return asyncio.run(_supervise(main, config, grace_s), debug=False)
+        status = asyncio.run(_supervise(main, config, grace_s), debug=False)
     finally:
         end_telemetry()
         faulthandler.cancel_dump_traceback_later()
+    if status == 0 and removal.is_marked(config.run_dir):
+        _remove_state(config.state_dir)
+    return status
+
+
+def _remove_state(state_dir: Path) -> None:
+    try:
+        removal.empty(state_dir)
+    except OSError as error:
+        log.warning("state of an uninstalled service is left: %s", error)
+    else:
+        log.info("state removed: this service is uninstalled", extra={"folder": str(state_dir)})
 
 
 async def _supervise(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from contextlib import AsyncExitStack
@@ -20,8 +21,9 @@ from weave_cni_shim.install import Conflist, install_executable
 from weave_cni_shim.readiness import Readiness
 from weave_cni_shim.service import CniService
 from weave_cni_shim.spool import Spool
-from weave_cni_shim.uninstall import Uninstall
+from weave_cni_shim.uninstall import Uninstall, remove_folders
 from weave_cni_shim.verbs import Verbs
+from weave_runtime import removal
 from weave_runtime.client import connect
 from weave_runtime.config import load_or_exit
 from weave_runtime.http import HttpServer
@@ -29,6 +31,8 @@ from weave_runtime.process import Supervisor, run
 from weave_runtime.server import Server
 
 PROGRAM = "weave-cni-shim"
+
+log = logging.getLogger(__name__)
 
 
 async def serve(config: Config, supervisor: Supervisor) -> None:
@@ -101,6 +105,7 @@ async def serve(config: Config, supervisor: Supervisor) -> None:
                 router_channel,
                 node=config.kube_node,
                 bin_dir=config.bin_dir,
+                run_dir=config.run_dir,
                 withdraw=lambda: readiness.end("weave-net is uninstalled from this node"),
             )
             supervisor.start("uninstall", uninstall.run())
@@ -116,9 +121,12 @@ async def serve(config: Config, supervisor: Supervisor) -> None:
 
 def main() -> int:
     """Runs the service and gives the exit status."""
-    return run(
-        serve, load_or_exit(Config, sys.argv[1:], os.environ, prog=PROGRAM), service="cni-shim"
-    )
+    config = load_or_exit(Config, sys.argv[1:], os.environ, prog=PROGRAM)
+    status = run(serve, config, service="cni-shim")
+    if removal.is_marked(config.run_dir):
+        for path in remove_folders(config.state_dir.parent):
+            log.warning("state of an uninstalled service is left: %s", path)
+    return status
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """Uninstall: told through Coordination, carried out here and in the router, acknowledged.
 
-Nothing is guessed from a SIGTERM: an upgrade ends this process the same way.
+Nothing is guessed from a SIGTERM: an upgrade ends this process the same way. What a service keeps
+on disk goes when it ends (weave_runtime.removal); the folders go with this process, since their
+parent is root's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
@@ -16,6 +19,7 @@ import grpc
 from weave.gossip.v1 import gossip_pb2, gossip_pb2_grpc
 from weave.router.v1 import router_pb2, router_pb2_grpc
 from weave_cni_shim.install import remove_executable
+from weave_runtime import removal
 from weave_runtime.client import event_decoder, follow
 
 log = logging.getLogger(__name__)
@@ -25,6 +29,9 @@ DEMAND = "uninstall"
 DONE_PREFIX = "uninstalled/"
 _CALL_S = 30.0
 _RETRY_S = 2.0
+# The other services end at the same time as this one; a pod has 20 s.
+_OTHERS_END_S = 8.0
+_LOOK_S = 0.1
 
 
 class Uninstall:
@@ -37,12 +44,14 @@ class Uninstall:
         *,
         node: str,
         bin_dir: Path,
+        run_dir: Path,
         withdraw: Callable[[], Awaitable[None]],
     ) -> None:
         self._coordination = gossip_pb2_grpc.CoordinationStub(gossip)
         self._router = router_pb2_grpc.RouterStub(router)
         self._node = node
         self._bin_dir = bin_dir
+        self._run_dir = run_dir
         self._withdraw = withdraw
 
     async def run(self) -> None:
@@ -52,6 +61,7 @@ class Uninstall:
         await self._withdraw()
         await asyncio.to_thread(remove_executable, self._bin_dir)
         await self._until_done("router", self._reset)
+        await asyncio.to_thread(removal.mark, self._run_dir)
         await self._until_done("Coordination", self._acknowledge)
         log.info("uninstall: this node is clean")
 
@@ -90,3 +100,25 @@ class Uninstall:
                 await asyncio.sleep(_RETRY_S)
             else:
                 return
+
+
+def remove_folders(state_root: Path, patience_s: float = _OTHERS_END_S) -> list[Path]:
+    """Removes the folders of the services as soon as each has emptied its own; gives those left.
+
+    Blocks for `patience_s` at most.
+    """
+    deadline = time.monotonic() + patience_s
+    while left := [path for path in state_root.iterdir() if not _is_removed(path)]:
+        if time.monotonic() > deadline:
+            return left
+        time.sleep(_LOOK_S)
+    return []
+
+
+def _is_removed(folder: Path) -> bool:
+    # What somebody else's folder holds is not for us to see: whether it is empty, the kernel knows.
+    try:
+        folder.rmdir()
+    except OSError:
+        return False
+    return True

@@ -34,6 +34,7 @@ from weave_gossip.target import Target, parse_target
 from weave_gossip.underlay import Underlay, show_addresses
 from weave_gossip.views import Views
 from weave_gossip.witness import name_in_kernel
+from weave_runtime import removal
 from weave_runtime.http import HttpServer
 from weave_runtime.process import Supervisor
 from weave_runtime.server import Server
@@ -63,7 +64,12 @@ async def run(config: Config, supervisor: Supervisor) -> None:
         sockets = bind(config.host, config.port)
         stack.callback(_close_all, sockets)
         owner = f"gossip:{config.name or nickname}"
-        store = await open_store(config.store_url, config.state_dir, owner=owner)
+        store = await open_store(
+            config.store_url,
+            config.state_dir,
+            owner=owner,
+            is_last_life=lambda: removal.is_marked(config.run_dir),
+        )
         await stack.enter_async_context(store)
         loaded = await begin_life(store, config.name, name_in_kernel())
         settings = Settings(

@@ -34,6 +34,7 @@ from weave_model.errors import DomainError
 from weave_model.peer import PeerName
 from weave_model.prefix import Family
 from weave_model.ring import RingView
+from weave_runtime import removal
 from weave_runtime.client import FIRST_RETRY_S, LONGEST_RETRY_S, connect
 from weave_runtime.options import hide_password
 from weave_runtime.process import Supervisor
@@ -139,7 +140,11 @@ class Node:
 
     async def _load(self, owner: str) -> dict[str, bytes]:
         self._store = await open_store(
-            self._config.store_url, self._config.state_dir, owner=owner, own_format=STATE_FORMAT
+            self._config.store_url,
+            self._config.state_dir,
+            owner=owner,
+            own_format=STATE_FORMAT,
+            is_last_life=lambda: removal.is_marked(self._config.run_dir),
         )
         return await self._store.load()
 

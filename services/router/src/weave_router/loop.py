@@ -25,6 +25,7 @@ from weave_router.path_finder import PathFinder
 from weave_router.records import Records
 from weave_router.router import Router
 from weave_router.service import RouterService
+from weave_runtime import removal
 from weave_runtime.client import connect
 from weave_runtime.http import HttpServer
 from weave_runtime.process import Supervisor
@@ -48,6 +49,7 @@ async def main(config: Config, supervisor: Supervisor) -> None:
             config.store_url,
             config.state_dir,
             owner=config.store_owner,
+            is_last_life=lambda: removal.is_marked(config.run_dir),
         )
         await stack.enter_async_context(store)
         records = Records(store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Self
 
 from redis.asyncio import Redis
@@ -15,7 +16,11 @@ from weave_runtime.options import hide_password
 from weave_runtime.store.protocol import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from weave_runtime.store.protocol import Batch
+
+log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 5.0
 _RETRIES = 3
@@ -26,7 +31,10 @@ _NEEDED = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewr
 class RedisBackend:
     """Entries in the hash `weave:<owner>:state`."""
 
-    def __init__(self, url: str, owner: str) -> None:
+    def __init__(
+        self, url: str, owner: str, is_last_life: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._is_last_life = is_last_life
         self.name = hide_password(url)
         self._key = f"weave:{owner}:state"
         try:
@@ -41,9 +49,11 @@ class RedisBackend:
             raise StoreError(f"{self.name} is no Redis URL: {error}") from None
 
     @classmethod
-    async def open(cls, url: str, owner: str) -> Self:
+    async def open(
+        cls, url: str, owner: str, is_last_life: Callable[[], bool] = lambda: False
+    ) -> Self:
         """Connects and checks that Redis is durable. Raises StoreError naming what is not."""
-        self = cls(url, owner)
+        self = cls(url, owner, is_last_life)
         try:
             found: dict[str, str] = {}
             for setting in _NEEDED:
@@ -78,6 +88,11 @@ class RedisBackend:
             await transaction.execute()
 
     async def close(self) -> None:
+        if self._is_last_life():
+            try:
+                await self._client.delete(self._key)
+            except RedisError as error:
+                log.warning("%s keeps the state of an uninstalled service: %s", self.name, error)
         await self._client.aclose()
 
 
