@@ -97,7 +97,6 @@ class Mesh:
         replica.up = True
         replica.incarnation += 1
         self._republish(replica)
-        self.links_changed()
 
     def stop(self, replica: Replica) -> None:
         """Gossip of a peer is gone."""
@@ -202,10 +201,12 @@ class Mesh:
                 self._transmit(replica, other, self._receive_removal, other, victim, incarnation)
 
     def _republish(self, replica: Replica) -> None:
+        """A new life: its documents are newer than all before, and all peers hear of it."""
         for document, stored in list(replica.documents.items()):
             if document[1] == replica.name:
                 order = DocumentVersion(replica.incarnation, stored.order.version + 1)
                 self._store(replica, document, Stored(order, stored.value))
+        self.links_changed()
 
     def _repair(self, replica: Replica) -> None:
         self._scheduler.after(self._repair_pause(), self._repair, replica)
@@ -220,9 +221,10 @@ class Mesh:
         for giver, taker in ((replica, other), (other, replica)):
             for victim, incarnation in list(giver.removed.items()):
                 self._receive_removal(taker, victim, incarnation)
-            for document, stored in list(giver.documents.items()):
-                if taker.documents.get(document) is not stored:
-                    self._receive(taker, document, stored)
+            held = taker.documents
+            news = [item for item in giver.documents.items() if held.get(item[0]) is not item[1]]
+            for document, stored in news:
+                self._receive(taker, document, stored)
 
     def _repair_pause(self) -> float:
         return self.links.repair_s * (0.5 + self._rng.random())
