@@ -16,8 +16,9 @@ from weave_gossip.core.effects import Effect, LinkId, Send
 from weave_gossip.core.facts import Link
 from weave_gossip.core.knowledge import MAX_LISTED_LINKS
 from weave_gossip.core.linkkeeping import PROOF_HOLDS_S
-from weave_gossip.core.messages import Digest, Documents, Message
+from weave_gossip.core.messages import Digest, Documents, Message, Ping, Pong
 from weave_gossip.core.options import MeshOptions
+from weave_gossip.core.status import ConnectionState
 from weave_model.peer import PeerName
 
 ABSENT = PeerName(b"absent")
@@ -131,8 +132,13 @@ def test_a_peer_that_lost_its_state_still_says_who_departed(four: Cluster) -> No
     four.run(1)
 
     remover.start()
+    # What the mesh remembers of the former life is answered in the new one, a moment later.
+    four.run(5)
     four.run_to(four.is_converged, within_s=20)
 
+    said = other.mesh._knowledge.replica.get(DocumentId("removed", remover.name, ""))
+    assert said is not None
+    assert said.incarnation == remover.stored_incarnation > 1
     departed = other.mesh._knowledge.removals.departed(other.mesh._knowledge.replica)
     assert gone.name in departed
     assert gone.name not in {peer.name for peer in remover.mesh.peers()}
@@ -301,3 +307,59 @@ def test_many_targets_without_discovery_make_a_sparse_mesh() -> None:
     cluster.run_to(cluster.is_converged, within_s=60)
 
     assert all(node.mesh.status().links <= 30 for node in cluster.nodes)
+
+
+def test_an_address_claimed_and_given_back_leads_to_its_owner_again(four: Cluster) -> None:
+    owner, claimant, witness, _ = four.nodes
+    facts = claimant.mesh._publisher.facts
+    both = owner.mesh._publisher.facts.underlay_addresses + facts.underlay_addresses
+    for said in (replace(facts, underlay_addresses=both), facts):
+        claimant.mesh.update_facts(said, claimant.now)
+        claimant.perform()
+        four.run(1)
+
+    directory = witness.mesh._knowledge.directory
+    assert directory.at(owner.address) == owner.name
+    assert directory.at(claimant.address) == claimant.name
+
+
+def test_what_a_full_buffer_drops_is_made_good_once_it_drains(four: Cluster) -> None:
+    """A comparison over a link that takes nothing says nothing; the next one does."""
+    one = four.nodes[0]
+    for link in list(one.mesh._links):
+        one.mesh.link_blocked(link.id)
+    one.publish("ring", "4", b"x")
+    sent: list[Message] = []
+
+    def note(_: Node, effect: Effect) -> None:
+        if isinstance(effect, Send):
+            sent.append(effect.message)
+
+    one.on_effect = note
+    four.run(4)
+    assert {type(message) for message in sent} <= {Ping, Pong}
+
+    for link in list(one.mesh._links):
+        one.mesh.link_drained(link.id, one.now)
+    one.perform()
+    four.run_to(four.is_converged, within_s=5)
+
+
+def test_an_address_that_is_being_dialled_is_shown_so() -> None:
+    cluster = Cluster(2, seed=1)
+    one, absent = cluster.nodes
+    absent.is_dark = True
+    one.start()
+    cluster.run(0.2)
+    first = {each.address: each for each in one.mesh.connections()}[absent.address]
+    cluster.run(6)
+    failed = {each.address: each for each in one.mesh.connections()}[absent.address]
+    one.mesh.connect([absent.address], replace=False, now=one.now)
+    one.perform()
+    cluster.run(0.2)
+    again = {each.address: each for each in one.mesh.connections()}[absent.address]
+
+    states = [each.state for each in (first, failed, again)]
+    assert states == [ConnectionState.CONNECTING, ConnectionState.FAILED, ConnectionState.RETRYING]
+    assert first.last_error == ""
+    assert failed.last_error == again.last_error == "i/o timeout"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from weave_gossip.core.candidates import Candidates
 from weave_gossip.core.clock import Clock
 from weave_gossip.core.connecting import Connector
 from weave_gossip.core.departures import Departures
@@ -64,9 +65,9 @@ def assemble(
     )
     keeper = LinkKeeper(links, knowledge.replica, outbox, rng)
     dialler = Dialler(rng, targets, now)
-    overlay = Overlay(
-        name, options, rng, links, knowledge.topology, knowledge.directory, dialler, now
-    )
+    topology, directory = knowledge.topology, knowledge.directory
+    candidates = Candidates(name, options, rng, links, topology, directory, dialler)
+    overlay = Overlay(name, options, rng, links, topology, directory, dialler, candidates, now)
     connector = Connector(
         name, options, outbox, links, knowledge, publisher, keeper, dialler, overlay
     )
@@ -82,6 +83,6 @@ def assemble(
         dialler=dialler,
         overlay=overlay,
         connector=connector,
-        unicasts=Unicasts(name, links, knowledge.topology, exchange, outbox),
+        unicasts=Unicasts(name, links, topology, exchange, outbox),
         departures=Departures(name, links, knowledge, overlay, publisher, now),
     )

@@ -76,7 +76,7 @@ class Exchange:
                 self._spreading.reply(link, message.ids, now)
             case Prune():
                 self._spreading.pruned(link, now)
-            case Digest():
+            case _:
                 self._repair.receive(link, message, now)
         return []
 

@@ -7,7 +7,8 @@ clock.py.
 
 The parts, as assembly.py joins them: knowledge.py (documents and what they say), publishing.py (our
 own), exchange.py (how documents travel), connecting.py (which links there are and should be),
-unicasting.py (messages to one peer), departures.py (who is removed). readings.py has the questions.
+unicasting.py (messages to one peer), departures.py (who is removed). rounds.py has what every input
+begins and ends with, readings.py the questions.
 """
 
 from __future__ import annotations
@@ -32,12 +33,8 @@ from weave_gossip.core.messages import (
 )
 from weave_gossip.core.options import MeshOptions
 from weave_gossip.core.readings import Readings
+from weave_gossip.core.rounds import Rounds
 from weave_model.peer import PeerName
-
-# Peers that lost their path are looked for together: others' documents about one loss differ by
-# that much in arrival.
-SETTLE_DELAY_S = 0.2
-NEVER = float("inf")
 
 
 class Mesh(Readings):
@@ -65,14 +62,12 @@ class Mesh(Readings):
         super().__init__(
             assemble(name, incarnation, facts, codec, options, rng, now, documents, targets)
         )
-        self._clock = self._parts.clock
         self._outbox = self._parts.outbox
         self._exchange = self._parts.exchange
         self._publisher = self._parts.publisher
         self._connector = self._parts.connector
-        self._departures = self._parts.departures
-        self._settle_due = NEVER
-        self._finish(now)
+        self._rounds = Rounds(self._parts)
+        self._rounds.end(now)
 
     # Links
 
@@ -84,9 +79,9 @@ class Mesh(Readings):
         self, hello: Hello, *, outbound: bool, epoch: int, now: float
     ) -> Refusal | None:
         """The verdict on a Hello: None accepts. `epoch` is the dialler's: ours when outbound."""
-        now = self._begin(now)
+        now = self._rounds.begin(now)
         refusal = self._connector.judge(hello, outbound=outbound, epoch=epoch)
-        self._finish(now)
+        self._rounds.end(now)
         return refusal
 
     def link_established(
@@ -96,17 +91,17 @@ class Mesh(Readings):
 
         `address` is the one of the Dial, or where the connection came from.
         """
-        now = self._begin(now)
+        now = self._rounds.begin(now)
         self._connector.established(link, hello, outbound=outbound, address=address, epoch=epoch)
-        self._finish(now)
+        self._rounds.end(now)
 
     def link_lost(self, link: LinkId, reason: str, now: float) -> None:
         """The stream ended or failed. A link that the core closed itself is ignored."""
-        now = self._begin(now)
+        now = self._rounds.begin(now)
         state = self._links.get(link)
         if state is not None:
             self._connector.lost(state, Refusal(RefusalCode.UNSPECIFIED, reason))
-        self._finish(now)
+        self._rounds.end(now)
 
     def link_blocked(self, link: LinkId) -> None:
         """The send buffer is full: nothing but pings is sent until `link_drained`.
@@ -119,25 +114,25 @@ class Mesh(Readings):
 
     def link_drained(self, link: LinkId, now: float) -> None:
         """The send buffer has room again."""
-        now = self._begin(now)
+        now = self._rounds.begin(now)
         state = self._links.get(link)
         if state is not None and state.blocked_since is not None:
             state.blocked_since = None
             self._exchange.resume(state)
-        self._finish(now)
+        self._rounds.end(now)
 
     def dial_failed(self, address: str, refusal: Refusal, now: float) -> None:
         """A Dial came to nothing:
 
         a refusal of either side, or UNSPECIFIED with what the network said.
         """
-        now = self._begin(now)
+        now = self._rounds.begin(now)
         self._connector.dial_failed(address, refusal)
-        self._finish(now)
+        self._rounds.end(now)
 
     def receive(self, link: LinkId, message: Message, now: float) -> None:
         """Takes a message of a link. Never raises; what no peer may send closes that link."""
-        now = self._begin(now)
+        now = self._rounds.begin(now)
         state = self._links.get(link)
         if state is None:
             return
@@ -146,19 +141,17 @@ class Mesh(Readings):
             self._dispatch(state, message)
         except InvalidMessage as error:
             self._connector.close(state, Refusal(RefusalCode.MALFORMED, str(error)))
-        self._finish(now)
+        self._rounds.end(now)
 
     # Time
 
     def tick(self, now: float) -> None:
         """Does what is due. Harmless when nothing is."""
-        now = self._begin(now)
-        self._finish(now)
+        self._rounds.end(self._rounds.begin(now))
 
     def next_deadline(self) -> float | None:
         """When to call `tick` next."""
-        due = self._next_deadline()
-        return None if due == NEVER else self._clock.wake_at(due)
+        return self._rounds.wake_at()
 
     def take_effects(self) -> list[Effect]:
         """What is to be done, oldest first; the list is the caller's."""
@@ -168,9 +161,9 @@ class Mesh(Readings):
 
     def publish(self, topic: str, key: str, payload: bytes, now: float) -> Document:
         """Writes our document; the same payload again changes nothing. Raises InvalidDocument."""
-        now = self._begin(now)
+        now = self._rounds.begin(now)
         document = self._publisher.publish(topic, key, payload)
-        self._finish(now)
+        self._rounds.end(now)
         return document
 
     def withdraw(self, topic: str, key: str, now: float) -> None:
@@ -178,32 +171,32 @@ class Mesh(Readings):
 
         Raises InvalidDocument for topics of the mesh.
         """
-        now = self._begin(now)
+        now = self._rounds.begin(now)
         self._publisher.withdraw(topic, key)
-        self._finish(now)
+        self._rounds.end(now)
 
     def quarantine(
         self, document_id: DocumentId, incarnation: int, version: int, reason: str, now: float
     ) -> None:
         """Sets one version aside so that it shows in status; one no longer held is success."""
-        now = self._begin(now)
+        now = self._rounds.begin(now)
         held = self._knowledge.replica.get(document_id)
         if held is not None and (held.incarnation, held.version) == (incarnation, version):
             self._knowledge.set_aside(held, reason)
-        self._finish(now)
+        self._rounds.end(now)
 
     def connect(self, targets: Sequence[str], *, replace: bool, now: float) -> None:
         """Adds targets (normalised "host:port"), or replaces all; links stay.
 
         Also forgets their back-off.
         """
-        now = self._begin(now)
+        now = self._rounds.begin(now)
         self._parts.dialler.connect(targets, replace=replace)
         self._targets_changed(now)
 
     def forget(self, targets: Sequence[str], now: float) -> None:
         """Removes targets; links stay until they break."""
-        now = self._begin(now)
+        now = self._rounds.begin(now)
         self._parts.dialler.forget(targets)
         self._targets_changed(now)
 
@@ -212,56 +205,26 @@ class Mesh(Readings):
 
         Raises PeerReachable for a peer that is alive and for ourselves.
         """
-        now = self._begin(now)
-        self._departures.remove(name)
-        self._finish(now)
+        now = self._rounds.begin(now)
+        self._parts.departures.remove(name)
+        self._rounds.end(now)
 
     def send_unicast(self, destination: PeerName, topic: str, payload: bytes, now: float) -> None:
         """Sends towards a peer; to ourselves it is delivered.
 
         Raises NoRoute, and InvalidDocument when too large.
         """
-        now = self._begin(now)
+        now = self._rounds.begin(now)
         self._parts.unicasts.send(destination, topic, payload)
-        self._finish(now)
+        self._rounds.end(now)
 
     def update_facts(self, facts: PeerFacts, now: float) -> None:
         """Publishes changed facts about ourselves, such as a new underlay address."""
-        now = self._begin(now)
+        now = self._rounds.begin(now)
         self._publisher.publish_facts(facts)
-        self._finish(now)
+        self._rounds.end(now)
 
-    # Each input begins and ends here
-
-    def _begin(self, now: float) -> float:
-        """Returns the time that all parts count by."""
-        self._clock.advance(now, self._next_deadline)
-        self._outbox.now = self._clock.now
-        return self._clock.now
-
-    def _finish(self, now: float) -> None:
-        topology = self._knowledge.topology
-        self._connector.keep_alive(now)
-        if now >= self._settle_due:
-            topology.settle()
-            self._settle_due = NEVER
-        elif topology.is_unsettled and self._settle_due == NEVER:
-            self._settle_due = now + SETTLE_DELAY_S
-        self._publisher.run(now)
-        for peer, reachable in self._knowledge.show_peers():
-            self._connector.peer_moved(peer, reachable=reachable)
-        self._departures.run(now)
-        self._connector.run(now)
-        self._exchange.run(now)
-
-    def _next_deadline(self) -> float:
-        return min(
-            self._connector.next_deadline(),
-            self._settle_due,
-            self._departures.next_deadline(),
-            self._exchange.next_deadline(),
-            self._publisher.next_deadline(),
-        )
+    # Inside
 
     def _dispatch(self, link: LinkState, message: Message) -> None:
         match message:
@@ -284,4 +247,4 @@ class Mesh(Readings):
     def _targets_changed(self, now: float) -> None:
         self._outbox.put(PersistTargets(self.targets()))
         self._connector.targets_changed()
-        self._finish(now)
+        self._rounds.end(now)

@@ -13,7 +13,8 @@ A refusal for want of room names other peers to try.
 A peer at its limit still gives a redundant link, one of a cycle, for a link to somebody out of
 reach. Else a few peers that have filled up on each other would stay a mesh of their own for ever.
 
-While known peers or targets are out of reach, one of them is tried now and then, see absence.py.
+Which addresses come into question is said by candidates.py. While known peers or targets are out of
+reach, one of them is tried now and then, see absence.py.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from collections.abc import Mapping
 from random import Random
 
 from weave_gossip.core.absence import Absence
-from weave_gossip.core.dialling import NEVER, Dialler, Target
+from weave_gossip.core.candidates import GIVE_WAY_S, Candidates
+from weave_gossip.core.dialling import Dialler
 from weave_gossip.core.directory import Directory
 from weave_gossip.core.effects import Dial
 from weave_gossip.core.links import LinkState, LinkTable
@@ -44,18 +46,12 @@ LOW_DEGREE = 6
 # Links up to LOW_DEGREE are dialled at once, the rest one by one this far apart: others dial too,
 # and all would end with twice the links they want.
 FILL_INTERVAL_S = 0.5
-# The peer with the greater name leaves the dialling to the other for so long, so that a pair does
-# not dial each other at once.
-GIVE_WAY_S = 3.0
 # A full mesh is completed once no new peer was found for so long: while a large mesh is being
 # discovered, it looks like a small one.
 QUIET_BEFORE_FULL_S = 2.0
 # Links over the wanted number are let go of together, once no new peer was found for so long: one
 # document then tells of all, and a crowd that joins is not sent away before it has met.
 QUIET_BEFORE_SHEDDING_S = 5.0
-MAX_ALTERNATIVES = 8
-# Random peers looked at for one dial; some may be in back-off.
-MAX_CANDIDATES = 32
 
 
 class Overlay:
@@ -70,16 +66,17 @@ class Overlay:
         topology: Topology,
         directory: Directory,
         dialler: Dialler,
+        candidates: Candidates,
         now: float,
     ) -> None:
         self._own_name = own_name
-        self._options = options
         self._limit = options.connection_limit or 1 << 30
         self._rng = rng
         self._links = links
         self._topology = topology
         self._directory = directory
         self._dialler = dialler
+        self._candidates = candidates
         self._is_sparse = False
         self._absence = Absence(options, rng, topology, directory, dialler, now)
         self._grew = now
@@ -95,7 +92,7 @@ class Overlay:
         self._absence.ends(peer)
         self._grew = now
         for address in self._directory.addresses(peer):
-            self._dialler.encourage(address, self._first_try(peer, now))
+            self._dialler.encourage(address, self._candidates.first_try(peer, now))
 
     def peer_is_gone(self, peer: PeerName) -> None:
         self._absence.ends(peer)
@@ -132,10 +129,8 @@ class Overlay:
         return count < self._limit or self._find_sheddable() is not None
 
     def alternatives(self) -> tuple[str, ...]:
-        """Addresses of random reachable peers, for one that is refused."""
-        chosen = [peer for peer in self._sample(MAX_ALTERNATIVES + 1) if peer != self._own_name]
-        known = (self._directory.addresses(peer) for peer in chosen[:MAX_ALTERNATIVES])
-        return tuple(addresses[0] for addresses in known if addresses)
+        """Addresses to try instead, for one that is refused."""
+        return self._candidates.alternatives()
 
     # Letting go
 
@@ -166,7 +161,9 @@ class Overlay:
         if self._count() >= self._wanted_count():
             return float("inf")
         again = float("inf")
-        for target in self._candidates(now) if self._is_sparse else self._wanted_targets(now):
+        candidates = self._candidates
+        targets = candidates.some(now, enough=DEGREE) if self._is_sparse else candidates.all(now)
+        for target in targets:
             if self._count() >= self._wanted_count():
                 return again
             if target.is_dialling:
@@ -193,40 +190,12 @@ class Overlay:
             return self._fill_due
         return min(self._fill_due, self._grew + QUIET_BEFORE_FULL_S)
 
-    def _wanted_targets(self, now: float) -> list[Target]:
-        """One address of each peer and direct target that we neither have a link to nor dial."""
-        wanted: dict[str, Target] = {}
-        for address in (*self._dialler.direct, *self._dialler.hints):
-            if self._is_open(address):
-                wanted[address] = self._dialler.target(address)
-        if self._options.discovery:
-            for peer in self._directory.names():
-                target = self._address_to_dial(peer, now)
-                if target is not None:
-                    wanted[target.address] = target
-        return list(wanted.values())
-
-    def _candidates(self, now: float) -> list[Target]:
-        """Reachable peers without a link; targets and hints while there are too few of those."""
-        found: list[Target] = []
-        if self._options.discovery:
-            # Among them may be ourselves and those we have a link to.
-            for peer in self._sample(MAX_CANDIDATES + len(self._links) + 1):
-                target = self._address_to_dial(peer, now, give_way=False)
-                if target is not None:
-                    found.append(target)
-        if len(found) < DEGREE:
-            others = [*self._dialler.hints, *self._dialler.direct]
-            self._rng.shuffle(others)
-            found += [self._dialler.target(each) for each in others if self._is_open(each)]
-        return found
-
     def _rejoin(self, dials: list[Dial], now: float) -> float:
         """Tries one address that should lead to somebody out of reach, if it is time."""
         if now >= self._absence.due:
             address = self._absence.pick(now)
             may_dial = self._dialler.may_dial_at(now) <= now and self._has_room_to_dial()
-            if address and self._is_open(address) and may_dial:
+            if address and self._candidates.is_open(address) and may_dial:
                 dials.append(self._dialler.dial(address))
         return self._absence.due
 
@@ -262,41 +231,3 @@ class Overlay:
             if self._topology.has_path_without(link.peer):
                 return link
         return None
-
-    def _sample(self, count: int) -> list[PeerName]:
-        """Random peers that are reachable, ourselves included."""
-        peers = list(self._topology.reachable())
-        return self._rng.sample(peers, min(count, len(peers)))
-
-    def _address_to_dial(
-        self, peer: PeerName, now: float, *, give_way: bool = True
-    ) -> Target | None:
-        """The address of a peer without a link that may be dialled first; None if one is being
-        dialled.
-        """
-        if peer == self._own_name or self._links.to(peer) is not None:
-            return None
-        first_try = self._first_try(peer, now) if give_way else now
-        targets = [
-            self._dialler.target(address, first_try=first_try)
-            for address in self._directory.addresses(peer)
-        ]
-        if any(target.is_dialling for target in targets):
-            return None
-        # Somebody else may have taken the place of a peer that is gone.
-        own = [target for target in targets if not self._is_served(target)]
-        return min(own, key=lambda target: target.next_try, default=None)
-
-    def _first_try(self, peer: PeerName, now: float) -> float:
-        return now if self._own_name < peer else now + GIVE_WAY_S
-
-    def _is_served(self, target: Target) -> bool:
-        """Whether we have a link to whoever is behind the address."""
-        for peer in (target.peer, self._directory.at(target.address)):
-            if peer is not None and (peer == self._own_name or self._links.to(peer) is not None):
-                return True
-        return False
-
-    def _is_open(self, address: str) -> bool:
-        target = self._dialler.target(address)
-        return not target.is_dialling and target.next_try != NEVER and not self._is_served(target)
