@@ -115,6 +115,31 @@ async def test_nothing_is_attached_before_the_data_plane_stands(world: World) ->
         assert router.not_ready() == ""
 
 
+async def test_ready_means_that_the_routes_to_the_others_are_in_the_kernel(world: World) -> None:
+    lower, upper = V4.halves()
+    async with world.router(knows=False) as router:
+        node = router.node
+        node.name, node.underlay = SELF, (UNDERLAY,)
+        await router.find_uplinks()
+        await router.reconciler.settled()
+        assert "overlay address" in router.not_ready()
+
+        node.overlay = (OVERLAY,)
+        await router.reconciler.settled()
+        assert "peers" in router.not_ready()
+
+        node.learn_peers([Peer(SELF, (UNDERLAY,)), Peer(NAMES[1], (Prefix.parse("10.99.0.2"),))])
+        await router.reconciler.settled()
+        assert "ring" in router.not_ready()
+
+        blocks = (OwnedBlock(lower, SELF), OwnedBlock(upper, NAMES[1]))
+        node.learn_rings({Family.IPV4: RingView(V4, blocks)})
+        assert "being set up" in router.not_ready()
+        await router.reconciler.settled()
+        assert router.not_ready() == ""
+        assert str(upper) in world.routes()
+
+
 async def test_a_port_opens_by_activate_and_closes_by_detach(world: World) -> None:
     async with world.router() as router:
         await router.attacher.prepare(WANTED)

@@ -47,8 +47,10 @@ class Node:
     verdicts: Mapping[PeerName, Verdict] = field(default_factory=dict)
     exposed: bool = True
     attachments: Attachments = field(default_factory=Attachments)
-    # Reconciled at least once since the start, with devices and rules in place.
+    # Devices, rules and the routes to all others have been in place at least once since the start.
     stands: bool = False
+    # The process before left routes in the kernel; they stand until ring and peers are known.
+    inherits: bool = False
     # After Reset: nothing is done any more.
     idle: bool = False
     on_change: Callable[[], None] = lambda: None
@@ -133,9 +135,19 @@ class Node:
         if reason := self.lacks():
             return reason
         if not self.stands:
-            return "the data plane is being set up"
+            return self.awaits() or "the data plane is being set up"
+        return ""
+
+    def awaits(self) -> str:
+        """What the routes to all others lack; empty when a round can put them in place."""
         if self.overlay is None:
             return "waiting for an overlay address from ipam"
+        if self.inherits:
+            return ""
+        if self.peers is None:
+            return "waiting for the peers from gossip"
+        if not {address.family for address in self.overlay} <= (self.rings or {}).keys():
+            return "waiting for the ring from ipam"
         return ""
 
     def options(self) -> Options:

@@ -122,7 +122,7 @@ class Reconciler:
         return failed
 
     async def _reconcile(self) -> list[Failed]:
-        inputs = self._node.inputs()
+        inputs, is_whole = self._node.inputs(), not self._node.awaits()
         moment = self._locks.now
         _, desired, operations, impassable = await self._in_thread(lambda: self._compare(inputs))
         self._report_blocked(", ".join(impassable))
@@ -139,7 +139,7 @@ class Reconciler:
                 failed += await self._apply_to_port(link, of_port, moment)
         self._before, self._overlay = desired, inputs.overlay
         self._note_drift(drifted, failed)
-        self._node.stands = self._node.stands or not failed
+        self._node.stands = self._node.stands or (is_whole and not failed)
         self._locks.forget_epochs(moment)
         self.report.rounds += 1
         return failed

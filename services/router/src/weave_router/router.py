@@ -99,6 +99,7 @@ class Router:
         self._adopt_from_kernel([pod for pod in pods if pod.link.name not in known], found)
         self._facts = facts
         self._found_routes = found.routes
+        self.node.inherits = bool(found.routes)
         self.node.name, self.node.underlay = facts.name, facts.underlay
         self.node.overlay = facts.overlay or None
         self.node.exposed = not facts.hidden
