@@ -12,6 +12,7 @@ from tests.sim_ipam.chaos import Chaos
 from tests.sim_ipam.test_election import trial
 from weave_ipam.core.desk import Desk
 from weave_ipam.core.effects import Persist
+from weave_ipam.core.obedience import Obedience
 from weave_ipam.core.own import give
 from weave_ipam.core.paxos import Election
 from weave_ipam.core.pool import Pool
@@ -108,6 +109,6 @@ def test_a_victim_that_does_not_obey_is_found(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(AssertionError):
         named.test_row_8_a_victim_that_comes_back_reads_its_fence_before_it_gives_anything()
     monkeypatch.undo()
-    monkeypatch.setattr(Reclaims, "settle_debts", lambda self, now: None)
+    monkeypatch.setattr(Obedience, "settle_debts", lambda self, now: None)
     with pytest.raises(AssertionError):
         named.test_row_8_what_a_removed_peer_used_is_not_given_by_it_again()

@@ -215,4 +215,4 @@ async def test_prime_leaves_nobody_waiting(world: World) -> None:
 
     assert await at_every_point(world, world.prime, nothing) > 1
 
-    assert not world.bench.owner.allocator._primes
+    assert not world.bench.owner.allocator._progress.primes

@@ -15,21 +15,15 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
+from weave_ipam.core.assembly import assemble
 from weave_ipam.core.clock import SteadyClock
-from weave_ipam.core.desk import Desk
 from weave_ipam.core.documents import (
-    TOPIC_PAXOS,
     TOPIC_RING,
-    TOPIC_SPACE,
-    TOPICS_NEEDED,
     UNVERSIONED,
-    AcceptorState,
     DocumentValue,
     DocumentVersion,
     Message,
-    SpaceAdvice,
     SpaceDenied,
-    Unreadable,
     family_of_key,
 )
 from weave_ipam.core.effects import (
@@ -40,28 +34,17 @@ from weave_ipam.core.effects import (
     RequestId,
 )
 from weave_ipam.core.fences import Fence
-from weave_ipam.core.initial import Initial
-from weave_ipam.core.leaving import Leaving
-from weave_ipam.core.ledger import Ledger
 from weave_ipam.core.options import Options
-from weave_ipam.core.paxos import acceptor_fault
-from weave_ipam.core.peers import Peers
-from weave_ipam.core.pool import Pool
-from weave_ipam.core.reclaims import Reclaims
-from weave_ipam.core.records import Allocation, NameRecord, QuarantineGone, State
+from weave_ipam.core.progress import LEAVING, Progress
+from weave_ipam.core.records import Allocation, NameRecord, State
 from weave_ipam.core.requests import AllocateRequest, ClaimRequest, by_family, check_requested
-from weave_ipam.core.restart import fitting
-from weave_ipam.core.results import InUse, PeerInfo, Primed, Status
+from weave_ipam.core.results import InUse, PeerInfo, Status
 from weave_ipam.core.status import describe
 from weave_model.attachment import AttachmentKey, Workload
 from weave_model.errors import Invalid, NotReady
 from weave_model.peer import PeerName
 from weave_model.prefix import Family, Prefix
-from weave_model.ring import Genesis, RingDocument, RingView
-
-# Each pass follows what the one before changed: document, view, obeyed fence, new document.
-MAX_PASSES = 8
-LEAVING = "this peer is leaving"
+from weave_model.ring import Genesis, RingView
 
 
 class Allocator:
@@ -71,32 +54,16 @@ class Allocator:
         """A state of another peer or another universe is taken over as far as it fits: allocations
         stay known, own documents do not."""
         self._clock = SteadyClock(now)
+        # The parts hold this very list.
         self._effects: list[Effect] = []
-        self._peers = Peers(options.name, options.nickname)
-        fit = fitting(state, options, self._effects)
-        self._pools: dict[Family, Pool] = {}
-        for family_options in options.families:
-            family = family_options.family
-            acceptor = fit.acceptors.get(family, AcceptorState())
-            initial = Initial(
-                family_options.universe, options.name, options.init, acceptor, rng, self._effects
-            )
-            own = fit.documents.get(family)
-            self._pools[family] = Pool(
-                family_options, own, initial, self._peers, rng, self._effects
-            )
-        pools = tuple(self._pools.values())
-        self._desk = Desk(Ledger(fit.allocations, fit.generation), self._pools, self._effects)
-        self._reclaims = Reclaims(
-            self._peers, pools, fit.fence_revision, fit.owed, rng, self._effects
+        parts = assemble(options, state, rng, now, self._effects)
+        self._peers, self._pools, self._desk = parts.peers, parts.pools, parts.desk
+        self._obedience, self._reclaims = parts.obedience, parts.reclaims
+        self._leaving = parts.leaving
+        self._progress = Progress(
+            parts, self._clock, self._effects, needs_adoption=state.name is None
         )
-        self._leaving = Leaving(self._peers, pools, self._effects)
         self._quarantine_s = options.quarantine_s
-        self._synced: set[str] = set()
-        self._primes: list[RequestId] = []
-        self._needs_adoption = state.name is None
-        self._desk.load(fit.quarantine, now, options.quarantine_s)
-        self._stirred = True
 
     # From gossip
 
@@ -113,17 +80,8 @@ class Allocator:
         self._advance(now)
         family = family_of_key(key)
         pool = self._pools.get(family) if family is not None else None
-        fault = value.reason if isinstance(value, Unreadable) else None
-        if pool is None:
-            # A family that only others use.
-            return
-        if topic == TOPIC_RING and isinstance(value, Unreadable | RingDocument):
-            pool.ring.receive(writer, value, version)
-            return
-        if topic == TOPIC_SPACE and isinstance(value, SpaceAdvice):
-            pool.advice.receive(writer, value)
-        elif topic == TOPIC_PAXOS and isinstance(value, AcceptorState):
-            fault = acceptor_fault(value) or pool.ring.vote_received(writer, value)
+        # A family that only others use is nothing to us.
+        fault = pool.receive(topic, writer, value, version) if pool is not None else ""
         if fault:
             self._effects.append(Quarantine(topic, writer, key, version, fault))
 
@@ -132,22 +90,16 @@ class Allocator:
         self._advance(now)
         family = family_of_key(key)
         pool = self._pools.get(family) if family is not None else None
-        if pool is None:
-            return
-        if topic == TOPIC_SPACE:
-            pool.advice.forget(writer)
-        elif topic == TOPIC_PAXOS:
-            pool.ring.initial.forget(writer)
-        elif topic == TOPIC_RING:
-            pool.ring.remove(writer)
-            if writer == self._peers.me:
-                self._reclaims.check_own()
+        if pool is not None:
+            pool.remove(topic, writer)
+            if topic == TOPIC_RING and writer == self._peers.me:
+                self._obedience.check()
 
     def documents_synced(self, topic: str, now: float) -> None:
         """All of the topic that gossip holds has been delivered. Idempotent."""
         self._advance(now)
-        self._synced.add(topic)
-        self._touch()
+        self._progress.synced.add(topic)
+        self._progress.touch()
 
     def peers_changed(self, peers: Iterable[PeerInfo], now: float) -> None:
         """All peers that gossip knows, self included or not."""
@@ -165,26 +117,30 @@ class Allocator:
                 pool.supplied = True
         elif pool.ring.view is None:
             pool.ring.initial.wanted = True
-        elif self._obstacle() is None and self._peers.is_reachable(source):
-            self._progress()
+        elif self._progress.obstacle() is None and self._peers.is_reachable(source):
+            self._progress.run()
             pool.donate(source, message.within, self._clock.now, self._desk.allocates_waiting)
-            self._stirred = True
+            self._progress.stir()
 
     # From Coordination
 
     def fence_read(self, victim: PeerName, revision: int, fence: Fence | None, now: float) -> None:
         """Answers `ReadFence`; may also come unasked. Revision 0 and None: there is none."""
         self._advance(now)
-        self._progress()
-        self._reclaims.read(victim, revision, fence)
-        self._touch()
+        self._progress.run()
+        if victim == self._peers.me:
+            self._obedience.read(revision, fence)
+        else:
+            self._obedience.fence_of_heir_read(victim, fence)
+            self._reclaims.read(victim, revision, fence)
+        self._progress.touch()
 
     def fence_written(self, victim: PeerName, revision: int, now: float) -> None:
         """Answers `WriteFence`: it is ours, and has this revision."""
         self._advance(now)
-        self._progress()
+        self._progress.run()
         self._reclaims.written(victim, revision, self._clock.now)
-        self._stirred = True
+        self._progress.stir()
 
     def fence_raced(self, victim: PeerName, now: float) -> None:
         """Answers `WriteFence`: the revision was another."""
@@ -194,7 +150,10 @@ class Allocator:
     def fence_failed(self, victim: PeerName, reason: str, now: float) -> None:
         """Coordination is away."""
         self._advance(now)
-        self._reclaims.failed(victim, reason, self._clock.now)
+        if victim == self._peers.me:
+            self._obedience.failed(self._clock.now)
+        else:
+            self._reclaims.failed(victim, reason)
 
     def genesis_agreed(self, family: Family, genesis: Genesis, now: float) -> None:
         """What stands in Coordination; also without having been asked."""
@@ -252,13 +211,13 @@ class Allocator:
     def prime(self, request: RequestId, now: float) -> None:
         """Answered when every family has a ring."""
         self._advance(now)
-        self._primes.append(request)
+        self._progress.primes.append(request)
 
     def reclaim(self, request: RequestId, peer: PeerName, now: float) -> None:
         """Takes over a dead peer's space."""
         self._advance(now)
-        self._progress()
-        obstacle = self._obstacle()
+        self._progress.run()
+        obstacle = self._progress.obstacle()
         if obstacle is not None:
             self._effects.append(Answer(request, NotReady(obstacle)))
         else:
@@ -277,8 +236,8 @@ class Allocator:
         """Forgets a pending request and leaves nothing of it behind. False: it is answered already
         (or unknown), and what it allocated is allocated."""
         self._advance(now)
-        if request in self._primes:
-            self._primes.remove(request)
+        if request in self._progress.primes:
+            self._progress.primes.remove(request)
             return True
         return (
             self._desk.cancel(request)
@@ -288,12 +247,12 @@ class Allocator:
 
     def why_pending(self, request: RequestId) -> str:
         """Why the request is not answered yet, one sentence; "" when it is not pending."""
-        self._progress()
-        if request in self._primes:
-            return self._no_ring()
+        self._progress.run()
+        if request in self._progress.primes:
+            return self._progress.no_ring()
         waits_for = self._desk.waits_for(request)
-        if waits_for and self._obstacle() is None and self._no_ring():
-            return self._no_ring()
+        if waits_for and self._progress.obstacle() is None and self._progress.no_ring():
+            return self._progress.no_ring()
         waits_for = (
             waits_for or self._reclaims.waits_for(request) or self._leaving.waits_for(request)
         )
@@ -304,17 +263,17 @@ class Allocator:
     @property
     def needs_adoption(self) -> bool:
         """Addresses may be in use that the state does not know: `adopt` is waited for."""
-        return self._needs_adoption
+        return self._progress.needs_adoption
 
     def adopt(self, in_use: Iterable[InUse], now: float) -> None:
         """What the kernel says is in use. Adds what is not known; frees nothing. Idempotent."""
         self._advance(now)
         self._desk.adopt(in_use, now)
-        if self._needs_adoption:
+        if self._progress.needs_adoption:
             # Not before: a crash in between must not pass for a known set.
             self._effects.append(Persist((NameRecord(self._peers.me),)))
-            self._needs_adoption = False
-        self._touch()
+            self._progress.needs_adoption = False
+        self._progress.touch()
 
     # Time and effects
 
@@ -324,19 +283,14 @@ class Allocator:
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do; None: not before another input."""
-        self._progress()
-        deadlines = self._reclaims.deadlines()
-        for pool in self._pools.values():
-            deadlines += pool.deadlines()
-            if pool.space.resting:
-                deadlines.append(next(iter(pool.space.resting.values())))
-        return self._clock.to_wall(min(deadlines)) if deadlines else None
+        self._progress.run()
+        deadline = self._progress.deadline()
+        return self._clock.to_wall(deadline) if deadline is not None else None
 
     def take_effects(self) -> list[Effect]:
         """What is to be done, in order; each effect is returned once."""
-        self._progress()
+        self._progress.run()
         effects = self._effects.copy()
-        # The parts hold this very list.
         self._effects.clear()
         return effects
 
@@ -344,12 +298,12 @@ class Allocator:
 
     def lookup(self, key: AttachmentKey) -> Allocation | None:
         """What an attachment holds."""
-        self._progress()
+        self._progress.run()
         return self._desk.ledger.get(key)
 
     def allocations(self) -> tuple[Allocation, ...]:
         """All of this peer, sorted by key."""
-        self._progress()
+        self._progress.run()
         return self._desk.ledger.all()
 
     def resolve_peer(self, text: str) -> PeerName | None:
@@ -364,113 +318,20 @@ class Allocator:
 
     def ring(self, family: Family) -> RingView | None:
         """None while there is no ring, or for a family that is not configured."""
-        self._progress()
+        self._progress.run()
         pool = self._pools.get(family)
         return pool.ring.seen if pool is not None else None
 
     def status(self) -> Status:
         """The whole state in words and numbers."""
-        self._progress()
-        return describe(tuple(self._pools.values()), self._peers, self._desk, self._obstacle())
-
-    # Progress
+        self._progress.run()
+        return describe(
+            tuple(self._pools.values()), self._peers, self._desk, self._progress.obstacle()
+        )
 
     def _advance(self, now: float) -> None:
         self._clock.advance(now)
-        self._stirred = True
-
-    def _touch(self) -> None:
-        self._stirred = True
-        for pool in self._pools.values():
-            pool.ring.touch()
-
-    @property
-    def _may_write(self) -> bool:
-        return self._synced >= TOPICS_NEEDED
-
-    def _obstacle(self) -> str | None:
-        if self._leaving.is_leaving:
-            return LEAVING
-        waits_for = self._unknown()
-        return f"waiting for {waits_for}" if waits_for is not None else None
-
-    def _unknown(self) -> str | None:
-        if not self._may_write:
-            return "the documents of the other peers: gossip has not answered"
-        if not self._reclaims.is_known:
-            return "whether this peer was removed meanwhile: Coordination has not answered"
-        if self._needs_adoption:
-            return "the addresses in use: the router has not answered"
-        return None
-
-    def _progress(self) -> None:
-        passes = 0
-        while self._stirred and passes < MAX_PASSES:
-            self._stirred = False
-            passes += 1
-            self._pass(self._clock.now)
-
-    def _pass(self, now: float) -> None:
-        self._expire(now)
-        pools = self._pools.values()
-        share_for = None if self._leaving.is_leaving else self._reclaims.share_for
-        for pool in pools:
-            pool.ring.may_be_another = self._reclaims.may_be_another
-            pool.refresh(may_write=self._may_write, share_for=share_for)
-            if pool.ring.has_lost:
-                pool.ring.has_lost = False
-                self._reclaims.check_own()
-                self._stirred = True
-            if pool.ring.view is None and self._may_write:
-                self._found(pool, now)
-        if self._may_write:
-            if self._reclaims.must_obey and not self._needs_adoption:
-                self._reclaims.obey()
-                self._touch()
-            self._reclaims.settle_debts(now)
-            self._stirred |= self._leaving.step()
-            self._stirred |= self._reclaims.take(now)
-        self._reclaims.ask(now)
-        self._serve()
-        for pool in pools:
-            if self._obstacle() is None:
-                pool.donate_postponed(now, self._desk.allocates_waiting)
-            pool.ask(self._desk.wants(pool.family), now, recover=not self._leaving.is_leaving)
-            self._stirred |= pool.supplied
-            pool.publish_advice(now)
-        self._answer_primes()
-
-    def _found(self, pool: Pool, now: float) -> None:
-        pool.ring.initial.wanted |= bool(self._primes) or not self._desk.is_idle
-        if pool.ring.initial.step(now, self._peers.reachable):
-            pool.ring.touch()
-            self._stirred = True
-
-    def _serve(self) -> None:
-        self._desk.obstacle = self._unknown()
-        retry = any(pool.supplied for pool in self._pools.values())
-        self._desk.serve(self._clock.wall, retry=retry)
-        for pool in self._pools.values():
-            pool.supplied = False
-
-    def _expire(self, now: float) -> None:
-        for pool in self._pools.values():
-            rested = pool.space.rested(now)
-            if rested:
-                pool.supplied = True
-                self._effects.append(
-                    Persist(tuple(QuarantineGone(Prefix.host(pool.family, a)) for a in rested))
-                )
-
-    def _no_ring(self) -> str:
-        return ", ".join(
-            pool.ring.initial.status() for pool in self._pools.values() if pool.ring.view is None
-        )
-
-    def _answer_primes(self) -> None:
-        if self._primes and all(pool.ring.view is not None for pool in self._pools.values()):
-            self._effects.extend(Answer(request, Primed()) for request in self._primes)
-            self._primes.clear()
+        self._progress.stir()
 
 
 # The name under which the service declares what it drives.

@@ -8,11 +8,23 @@ from collections.abc import Iterable
 
 from weave_ipam.core.advice import Advice
 from weave_ipam.core.asking import ANSWER_S, Asking, Donors
-from weave_ipam.core.documents import SpaceDenied, SpaceRequest
+from weave_ipam.core.documents import (
+    TOPIC_PAXOS,
+    TOPIC_RING,
+    TOPIC_SPACE,
+    AcceptorState,
+    DocumentValue,
+    DocumentVersion,
+    SpaceAdvice,
+    SpaceDenied,
+    SpaceRequest,
+    Unreadable,
+)
 from weave_ipam.core.effects import Effect, SendMessage
 from weave_ipam.core.initial import Initial
 from weave_ipam.core.options import FamilyOptions
 from weave_ipam.core.own import carry, give, take_over
+from weave_ipam.core.paxos import acceptor_fault
 from weave_ipam.core.peers import Peers
 from weave_ipam.core.ring import Ring
 from weave_ipam.core.space import Space
@@ -63,6 +75,31 @@ class Pool:
         if self.ring.refresh(may_write=may_write, share_for=share_for):
             self._hold()
             self.supplied = True
+
+    def receive(
+        self, topic: str, writer: PeerName, value: DocumentValue, version: DocumentVersion
+    ) -> str:
+        """A document of this family is new or newer. Gives why it does not count, if so; the ring
+        says so itself of its own."""
+        if topic == TOPIC_RING and isinstance(value, Unreadable | RingDocument):
+            self.ring.receive(writer, value, version)
+            return ""
+        if isinstance(value, Unreadable):
+            return value.reason
+        if topic == TOPIC_SPACE and isinstance(value, SpaceAdvice):
+            self.advice.receive(writer, value)
+        elif topic == TOPIC_PAXOS and isinstance(value, AcceptorState):
+            return acceptor_fault(value) or self.ring.vote_received(writer, value)
+        return ""
+
+    def remove(self, topic: str, writer: PeerName) -> None:
+        """A document's writer has departed. Idempotent."""
+        if topic == TOPIC_SPACE:
+            self.advice.forget(writer)
+        elif topic == TOPIC_PAXOS:
+            self.ring.initial.forget(writer)
+        elif topic == TOPIC_RING:
+            self.ring.remove(writer)
 
     # What we give
 

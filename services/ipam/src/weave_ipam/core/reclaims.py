@@ -1,9 +1,8 @@
-"""Fences at work: taking over dead peers, being taken over, and space that lost its document.
+"""Taking over: the space of dead peers, and space that lost its document.
 
 A fence is one value in Coordination for each victim; whoever writes it may list the victim's
-blocks. So of two sides of a partition at most one takes them. A victim that lives on obeys a fence
-it has not obeyed yet by granting all that is free to the heir: it gives nothing that the heir may
-have given, and nothing is lost, whatever the heir saw.
+blocks. So of two sides of a partition at most one takes them. A victim that lives on obeys it
+(`obedience`).
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from weave_ipam.core.effects import (
     Answer,
     Effect,
     Note,
-    Persist,
     ReadFence,
     RemovePeer,
     RequestId,
@@ -25,16 +23,12 @@ from weave_ipam.core.effects import (
 from weave_ipam.core.fences import Fence
 from weave_ipam.core.peers import Peers
 from weave_ipam.core.pool import Pool
-from weave_ipam.core.records import FenceRecord, Owed, OwedRecord
 from weave_ipam.core.results import Reclaimed
 from weave_model.errors import Absent, Conflict, DomainError, NotReady
 from weave_model.peer import PeerName
-from weave_model.prefix import Prefix
 
 # Lost races for one fence before the operator is told; each means that another heir is at it.
 MAX_RACES = 5
-# Our own fence must be read before anything is given: ask again soon.
-READ_AGAIN_S = 1.0
 # Between fence and takeover: documents of the victim that are under way arrive, so that what it
 # gave away in its last moments is not taken from its new owner.
 SETTLE_S = 2.0
@@ -54,121 +48,23 @@ class _Takeover:
 
 
 class Reclaims:
-    """`is_known`: it is known whether this peer was reclaimed; nothing is given before that."""
+    """The victims that callers wait for, and those whose space nobody has taken yet."""
 
     def __init__(
         self,
         peers: Peers,
         pools: tuple[Pool, ...],
-        revision: int,
-        owed: Owed | None,
         rng: random.Random,
         effects: list[Effect],
     ) -> None:
-        self.is_known = False
-        self.obeyed = revision
         self._peers = peers
         self._pools = pools
         self._rng = rng
         self._effects = effects
-        self._owed = owed
-        self._own: tuple[int, Fence] | None = None
-        self._heir: PeerName | None = None
-        self._read_own_at: float | None = 0.0
         self._takeovers: dict[PeerName, _Takeover] = {}
         # Peers whose space we have taken: a fence in their name holds nobody back.
         self._reclaimed: set[PeerName] = set()
         self._orphans: dict[PeerName, float] = {}
-
-    # Being taken over
-
-    def check_own(self) -> None:
-        """Something hints that we were reclaimed: read our fence again."""
-        self._read_own_at = 0.0
-
-    def obey(self) -> None:
-        """Hands what is free here to the heir of a fence that we have not obeyed yet.
-
-        The heir may have given it already, and we may not know. What is in use here stays ours for
-        so long, unless the heir has listed it: it may not have known of it. But as soon as it is
-        free it is the heir's too (`settle_debts`).
-        """
-        if self._own is None:
-            return
-        (revision, fence), self._own = self._own, None
-        self.obeyed = revision
-        for pool in self._pools:
-            pool.hand_over(fence.heir, with_taken=False)
-        kept = frozenset(
-            Prefix.host(pool.family, number)
-            for pool in self._pools
-            for number in (*pool.space.used, *pool.space.resting)
-        )
-        self._effects.append(Persist((FenceRecord(revision),)))
-        self._owe(fence.heir, kept)
-        self._effects.append(
-            Note(
-                Severity.WARNING,
-                f"This peer was removed by {self._peers.label(fence.heir)}:"
-                " its addresses are handed over, new space is asked for",
-            )
-        )
-
-    def settle_debts(self, now: float) -> None:
-        """Gives the heir of the last fence what is free by now of what was in use then.
-
-        The heir's document may still be unknown here: what the heir may have given must never be
-        given here again. An heir that cannot be told is waited for, or was removed and has an heir.
-        """
-        if self._owed is None:
-            return
-        heir, owed = self._owed.heir, self._owed.addresses
-        idle = [(pool, pool.idle(owed)) for pool in self._pools]
-        given = {address for _, addresses in idle for address in addresses}
-        if not given:
-            return
-        if not self._peers.is_reachable(heir):
-            for pool, addresses in idle:
-                for address in addresses:
-                    pool.space.rest(address.address, now + ORPHAN_S)
-            self._effects.append(ReadFence(heir))
-            return
-        for pool, addresses in idle:
-            pool.hand_back(addresses, heir)
-        self._owe(heir, owed - given)
-
-    def _inherit(self, owed: Owed, fence: Fence | None) -> None:
-        """Whom we owe may have been removed; if it has left by itself, nobody may have it."""
-        info = self._peers.info(owed.heir)
-        if fence is not None and (
-            info is None or (not info.reachable and info.incarnation <= fence.victim_incarnation)
-        ):
-            self._owe(fence.heir, owed.addresses)
-        elif fence is None and info is None:
-            self._owe(self._peers.me, owed.addresses)
-
-    def _owe(self, heir: PeerName, addresses: frozenset[Prefix]) -> None:
-        is_owed = addresses and heir != self._peers.me
-        self._owed = Owed(heir, addresses) if is_owed else None
-        self._effects.append(Persist((OwedRecord(self._owed),)))
-
-    @property
-    def share_for(self) -> PeerName | None:
-        """Who gets the share that we have of the first ring as a seed: the heir of our last fence,
-        who may not have known of it; None while that is not known or not obeyed."""
-        if not self.is_known or self._own is not None:
-            return None
-        return self._heir if self.obeyed else self._peers.me
-
-    @property
-    def may_be_another(self) -> bool:
-        """May an heir own some of our blocks without our knowing?"""
-        return not self.is_known or self._own is not None or self._owed is not None
-
-    @property
-    def must_obey(self) -> bool:
-        """Is there a fence to be obeyed?"""
-        return self._own is not None
 
     # Taking over
 
@@ -203,15 +99,6 @@ class Reclaims:
 
     def read(self, victim: PeerName, revision: int, fence: Fence | None) -> None:
         """What stands in Coordination."""
-        if victim == self._peers.me:
-            self.is_known = True
-            self._read_own_at = None
-            self._heir = fence.heir if fence is not None else None
-            if fence is not None and revision > self.obeyed and fence.heir != victim:
-                self._own = (revision, fence)
-            return
-        if self._owed is not None and victim == self._owed.heir:
-            self._inherit(self._owed, fence)
         if victim in self._takeovers:
             self._decide(victim, revision, fence)
         elif victim in self._orphans and fence is not None:
@@ -234,12 +121,9 @@ class Reclaims:
         else:
             self._fail(victim, Conflict(f"peer {victim} is being reclaimed by other peers as well"))
 
-    def failed(self, victim: PeerName, reason: str, now: float) -> None:
+    def failed(self, victim: PeerName, reason: str) -> None:
         """Coordination is away."""
-        if victim == self._peers.me:
-            self._read_own_at = now + READ_AGAIN_S * (1 + self._rng.random())
-        else:
-            self._fail(victim, NotReady(f"peer {victim} cannot be fenced: {reason}"))
+        self._fail(victim, NotReady(f"peer {victim} cannot be fenced: {reason}"))
 
     # Orphans
 
@@ -255,12 +139,8 @@ class Reclaims:
         return bool(due)
 
     def ask(self, now: float) -> None:
-        """Reads the fences that are due."""
+        """Reads the fences of departed peers that are due."""
         self._reclaimed -= self._peers.reachable
-        if self._read_own_at is not None and now >= self._read_own_at:
-            # One question at a time; the shell answers each with `read` or `failed`.
-            self._read_own_at = None
-            self._effects.append(ReadFence(self._peers.me))
         departed = {victim for pool in self._pools for victim in pool.ring.departed}
         self._orphans = {
             victim: self._orphans.get(victim, now + ORPHAN_S * (1 + self._rng.random()))
@@ -273,9 +153,8 @@ class Reclaims:
 
     def deadlines(self) -> list[float]:
         """When `take` or `ask` has something to do."""
-        own = [self._read_own_at] if self._read_own_at is not None else []
         takeovers = [takeover.due for takeover in self._takeovers.values() if takeover.due]
-        return own + takeovers + list(self._orphans.values())
+        return takeovers + list(self._orphans.values())
 
     def _take(self, victim: PeerName, takeover: _Takeover) -> None:
         label = self._peers.label(victim)
