@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,9 +15,12 @@ from tests.kernel.kernel_contract import Rig, inputs
 from tests.kernel.namespaces import Netns, netns
 from weave_model.errors import Invalid
 from weave_router.core.diff import LoadRuleset, diff
+from weave_router.kernel import linux
 from weave_router.kernel.linux import LinuxKernel
 
 pytestmark = pytest.mark.kernel
+
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -43,6 +49,29 @@ def test_a_broken_ruleset_is_refused_and_the_old_one_stays(rig: Rig) -> None:
     assert [item.operation for item in failed] == [broken]
     assert "syntax error" in failed[0].reason
     assert diff(desired, rig.found()) == []
+
+
+def test_a_folder_of_namespaces_that_is_shut_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Docker shuts its own to all but root, and the router ended there."""
+    with tempfile.TemporaryDirectory() as made:
+        root = Path(made)
+        root.chmod(0o755)
+        shut, opened = root / "docker" / "netns", root / "netns"
+        for folder in (shut, opened):
+            folder.mkdir(parents=True)
+        (opened / "pod").touch()
+        shut.parent.chmod(0o700)
+        monkeypatch.setattr(linux, "_NETNS_DIRECTORIES", (shut, opened, root / "none"))
+
+        os.seteuid(NOBODY)
+        try:
+            found = linux._namespace_paths()
+        finally:
+            os.seteuid(0)
+
+    assert found == [opened / "pod"]
 
 
 def test_rules_changed_by_others_are_noticed(rig: Rig, node: Netns) -> None:

@@ -154,4 +154,9 @@ class LinuxKernel:
 
 
 def _namespace_paths() -> list[Path]:
-    return [path for parent in _NETNS_DIRECTORIES if parent.is_dir() for path in parent.iterdir()]
+    paths: list[Path] = []
+    for parent in _NETNS_DIRECTORIES:
+        # Docker shuts its folder to all but root; what is in there can be of no sandbox of ours.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            paths += parent.iterdir()
+    return paths
