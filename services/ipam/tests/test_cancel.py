@@ -31,6 +31,8 @@ from weave_runtime.watch import Table
 DEAD = PeerName(b"\x02\0\0\0\0\x02")
 # More turns of the loop than any call takes.
 MOST_STEPS = 400
+# Far more than it takes until it waits for an heir.
+POINTS_OF_A_LEAVE = 60
 ADDRESS = "10.32.0.77"
 
 
@@ -102,6 +104,16 @@ class World:
 
     async def prime(self) -> object:
         return await self.service.Prime(ipam_pb2.PrimeRequest(), Context())
+
+    async def leave(self) -> object:
+        return await self.service.Leave(ipam_pb2.LeaveRequest(), Context())
+
+    async def lookup(self) -> object:
+        request = ipam_pb2.LookupRequest(key=key_to_proto(pod_key("a")))
+        return await self.service.Lookup(request, Context())
+
+    async def list(self) -> object:
+        return await self.service.List(ipam_pb2.ListRequest(), Context())
 
     async def rest(self) -> None:
         """Returns when all that has begun is done and durable."""
@@ -216,3 +228,23 @@ async def test_prime_leaves_nobody_waiting(world: World) -> None:
     assert await at_every_point(world, world.prime, nothing) > 1
 
     assert not world.bench.owner.allocator._progress.primes
+
+
+async def test_leave_leaves_nobody_waiting(world: World) -> None:
+    """There is nobody to leave to, so it never ends."""
+    await world.allocate()
+    for count in range(POINTS_OF_A_LEAVE):
+        assert not await world.cancelled_after(world.leave, count)
+        await world.rest()
+        world.check_books()
+        assert not world.bench.owner.allocator._leaving._requests
+
+
+@pytest.mark.parametrize("read", [World.lookup, World.list])
+async def test_a_read_leaves_everything_as_it_was(
+    world: World, read: Callable[[World], Awaitable[object]]
+) -> None:
+    assert await at_every_point(world, lambda: read(world), world.allocate) > 1
+
+    assert await world.bench.held() == {"a"}
+    assert not world.bench.owner._readers
