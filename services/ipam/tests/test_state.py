@@ -211,6 +211,21 @@ async def test_a_removed_peer_that_comes_back_gives_nothing_it_no_longer_owns() 
         await heir.ring_when(lambda other: owner_in(other, fresh) == str(victim.name))
 
 
+async def test_a_peer_that_lives_behind_a_cut_hears_from_coordination_that_it_was_removed() -> None:
+    async with cluster(2, init=seeded(1, 2)) as made:
+        heir, victim = made.nodes
+        await asyncio.gather(heir.until_ready(), victim.until_ready())
+        made.mesh.cut(heir.name, victim.name)
+        await heir.status_when(lambda s: not all(share.reachable for share in s.families[0].shares))
+
+        await heir.stub.Reclaim(ipam_pb2.ReclaimRequest(peer="node-2"), timeout=TIMEOUT_S)
+
+        ring = await victim.ring_when(lambda ring: str(victim.name) not in ring.values())
+        assert set(ring.values()) == {str(heir.name)}
+        with pytest.raises(grpc.aio.AioRpcError):
+            await victim.allocate("late", timeout_s=1.0)
+
+
 async def test_nobody_is_removed_while_coordination_is_away() -> None:
     async with cluster(2, init=seeded(1, 2)) as made:
         node, dead = made.nodes
