@@ -178,6 +178,13 @@ class Wire:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
+    def reset(self) -> None:
+        """Breaks all connections, as a router on the way does that lost its state."""
+        writers, self._writers = self._writers, []
+        for writer in writers:
+            writer.transport.abort()
+        self._tasks = {task for task in self._tasks if not task.done()}
+
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
         if self.is_cut:
@@ -225,6 +232,10 @@ class Wire:
 
 def reachable(status: gossip_pb2.GetStatusResponse) -> set[str]:
     return {peer.name for peer in status.peers if peer.reachable}
+
+
+def is_linked(status: gossip_pb2.GetStatusResponse) -> bool:
+    return [each.state for each in status.connections] == [gossip_pb2.CONNECTION_STATE_ESTABLISHED]
 
 
 def errors(status: gossip_pb2.GetStatusResponse) -> list[str]:

@@ -140,6 +140,20 @@ async def test_a_slow_store_does_not_hold_pings_back(rig: Rig, clock: Any) -> No
     await publishing
 
 
+async def test_questions_are_answered_while_the_store_hangs(rig: Rig, clock: Any) -> None:
+    """One actor did everything, so that whoever asked how it was never got an answer."""
+    rig.store.open.clear()
+    publishing = asyncio.ensure_future(rig.publish(b"payload"))
+    await clock.advance(0)
+
+    status = rig.driver.ask(lambda mesh: mesh.status())
+
+    assert not publishing.done()
+    assert status.links == 1
+    rig.store.open.set()
+    await publishing
+
+
 async def test_a_store_that_fails_is_tried_again_and_named(rig: Rig, clock: Any) -> None:
     rig.store.error = StoreError("disk full")
     publishing = asyncio.ensure_future(rig.publish(b"payload"))

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from services.gossip.tests.shell.cluster import PATIENCE_S, Node, errors
+from services.gossip.tests.shell.cluster import PATIENCE_S, Node, errors, is_linked
 from weave.gossip.v1 import gossip_pb2
 from weave_gossip import underlay
 from weave_gossip.link import link
@@ -41,10 +41,6 @@ def waits_after_failure(status: gossip_pb2.GetStatusResponse) -> bool:
         and each.next_try_unix_s > 0
         for each in status.connections
     )
-
-
-def is_linked(status: gossip_pb2.GetStatusResponse) -> bool:
-    return [each.state for each in status.connections] == [gossip_pb2.CONNECTION_STATE_ESTABLISHED]
 
 
 async def code_of(call: Any) -> tuple[grpc.StatusCode, str]:
