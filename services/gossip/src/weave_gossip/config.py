@@ -16,7 +16,8 @@ from weave_runtime.config import option, parse_count, parse_int
 from weave_runtime.options import CommonOptions, hide_password
 
 DEFAULT_PORT = 6783
-# Weave Net's default was 200; the overlay keeps about eight links, so this is a cap, not an aim.
+# Weave Net's default was 200. A small mesh is a full one up to this; a large one wants 14 links and
+# takes up to 20, see core/overlay.py.
 DEFAULT_CONN_LIMIT = 30
 # Kubernetes names and DNS names are shorter.
 MAX_TEXT_BYTES = 253

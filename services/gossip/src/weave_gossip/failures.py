@@ -18,6 +18,7 @@ SHOWN_S = 600.0
 _UNREMARKABLE = frozenset({RefusalCode.UNSPECIFIED, RefusalCode.DUPLICATE})
 # Links that end because there is another or a better one.
 _AGREED_ENDS = frozenset({RefusalCode.DUPLICATE, RefusalCode.SHED})
+# Hosts; what does not fit is of many strangers, of whom a few tell enough.
 MAX_REFUSED = 32
 # Peers that links were lost to: more than a peer has links.
 MAX_LOST = 256

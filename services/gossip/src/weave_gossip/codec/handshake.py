@@ -16,7 +16,9 @@ from weave_model.peer import PeerName
 _KNOWN_CODES = frozenset(map(int, RefusalCode))
 # Where a refused peer may try instead: a hint, so a few will do.
 _MAX_ALTERNATIVES = 8
+# A node has an underlay address of each family, or a few.
 _MAX_ADDRESSES = 8
+# A release has a handful; each is a short word.
 _MAX_FEATURES = 256
 _ADDRESS_BYTES = (4, 16)
 

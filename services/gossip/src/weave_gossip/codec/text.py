@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # As long as a sentence with a few values; everything longer is noise or malice.
 MAX_REASON = 512
+# The longest name that DNS knows.
 MAX_NICKNAME = 253
 
 

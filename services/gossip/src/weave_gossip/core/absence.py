@@ -14,7 +14,9 @@ from weave_gossip.core.options import MeshOptions
 from weave_gossip.core.topology import Topology
 from weave_model.peer import PeerName
 
-# A tenth of the time that a peer is gone, within these bounds.
+# A tenth of the time that a peer is gone, so that a split ends soon after its cause, measured by
+# how long that lasted. Not so often that it costs anything, nor more seldom than any address is
+# tried.
 REJOIN_FRACTION = 0.1
 REJOIN_MIN_S = 3.0
 REJOIN_MAX_S = 360.0

@@ -18,7 +18,7 @@ from enum import Enum
 from weave_gossip.core.messages import Hello, Refusal, RefusalCode
 from weave_model.peer import PeerName
 
-# Longer than the 2 s stalls that a busy machine shows, shorter than the 8 s after which a silent
+# Longer than the 2 s stalls that a busy machine shows, shorter than the 7 s after which a silent
 # link ends anyway.
 CHALLENGE_S = 3.0
 SELF_REASON = "cannot connect to ourself"

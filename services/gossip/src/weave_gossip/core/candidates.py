@@ -17,6 +17,7 @@ from weave_model.peer import PeerName
 # The peer with the greater name leaves the dialling to the other for so long, so that a pair does
 # not dial each other at once.
 GIVE_WAY_S = 3.0
+# Named to one that is refused: one of them is not full unless nearly all are.
 MAX_ALTERNATIVES = 8
 # Random peers looked at for one dial; some may be in back-off.
 MAX_CANDIDATES = 32

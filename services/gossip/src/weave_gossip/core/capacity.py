@@ -17,6 +17,7 @@ from weave_model.peer import PeerName
 MAX_WRITERS = 16384
 # A peer writes some ten documents, together 3 KB.
 ENTITLED_BYTES = 8 * 1024
+# Shared by those that write more; five times what all is that a core knows of 1,000 peers.
 POOL_BYTES = 64 * 1024 * 1024
 # More are forgotten, oldest first, and then offered, and refused, again.
 MAX_REMEMBERED = 4096

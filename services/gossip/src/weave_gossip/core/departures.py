@@ -13,8 +13,10 @@ from weave_gossip.core.overlay import Overlay
 from weave_gossip.core.publishing import Publisher
 from weave_model.peer import PeerName
 
-# A peer that is away this long and has written nothing that matters after it is removed.
+# A peer that is away this long and has written nothing that matters after it is removed. A machine
+# that is updated and restarted is back before.
 FORGET_AFTER_S = 3600.0
+# What took an hour may take a minute more; a look at all peers is not free.
 FORGET_CHECK_S = 60.0
 # Documents that mean nothing once their writer is gone. Ring documents are not among them: only
 # remove_peer takes those.

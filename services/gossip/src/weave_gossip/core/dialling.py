@@ -16,6 +16,7 @@ from weave_gossip.core.effects import Dial
 from weave_gossip.core.messages import PERMANENT_REFUSALS, Refusal
 from weave_model.peer import PeerName
 
+# Weave Net's back-off, which users know: 2 s to 6 min, forgotten by a link that lived a minute.
 FIRST_INTERVAL_S = 2.0
 INTERVAL_GROWTH = 1.5
 LONGEST_INTERVAL_S = 360.0

@@ -39,6 +39,7 @@ from weave_model.peer import PeerName
 
 # More links than any peer can hold; a liar's million would cost all others their memory.
 MAX_LISTED_LINKS = 4096
+# An inventor is told of as long as it goes on, and fills no log.
 FULL_TOLD_EVERY_S = 60.0
 
 

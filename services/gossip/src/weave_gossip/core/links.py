@@ -18,6 +18,7 @@ from weave_gossip.core.effects import LinkId
 from weave_gossip.core.messages import Hello, Unicast
 from weave_model.peer import PeerName
 
+# An idle link costs a ping and a pong in this time; DROP_AFTER_S allows for three.
 PING_AFTER_S = 2.0
 # Were it the same, both sides would find the link silent at once, and each would ping.
 ANSWERER_PING_AFTER_S = 3.0

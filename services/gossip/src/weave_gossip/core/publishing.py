@@ -25,6 +25,8 @@ LINKS_DELAY_S = 0.1
 LINKS_INTERVAL_S = 1.0
 # One link more, where there are some, is no news worth a document of its own, the less so in a mesh
 # of many, where that document goes to all of them.
+# Up to FEW_LINKS each counts for reachability; above FULL_MESH_PEERS (overlay.py) a mesh is one of
+# many.
 MORE_LINKS_DELAY_S = 2.0
 MORE_LINKS_AMONG_MANY_DELAY_S = 5.0
 FEW_LINKS = 4

@@ -15,6 +15,7 @@ from weave_model.peer import PeerName
 
 # Longest path of a unicast: a chain of peers as CONN_LIMIT=2 may make it in a small mesh.
 UNICAST_TTL = 64
+# Questions and answers are some hundred bytes; each hop holds up to MAX_WAITING_UNICASTS of them.
 MAX_UNICAST_BYTES = 64 * 1024
 
 

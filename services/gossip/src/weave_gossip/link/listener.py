@@ -27,6 +27,7 @@ ACCEPT_REFILL_S = 0.05
 MAX_HANDSHAKES = 64
 # Of them from one address: a stranger who opens connections and says nothing leaves room for peers.
 MAX_HANDSHAKES_PER_HOST = 32
+# The kernel holds connections beyond the bucket: a mesh of a hundred that dials a restarted peer.
 _BACKLOG = 128
 # The kernel gives a connection up when sent bytes stay unacknowledged for as long as a link may be
 # silent.
