@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
@@ -14,14 +16,16 @@ from weave_model.attachment import AttachmentKey, ContainerId
 from weave_model.errors import Absent, Conflict, NotReady
 from weave_model.prefix import Family, Prefix
 from weave_model.ring import OwnedBlock, RingView
+from weave_router import sandbox_guard
 from weave_router.config import Config, Drift
 from weave_router.core.attachments import Attachment, Phase
 from weave_router.core.diff import Add, Operation
 from weave_router.core.inputs import Peer
+from weave_router.core.sandbox import SandboxFound
 from weave_router.core.state import Binding, Link, Route
 from weave_router.errors import KernelRefused, RangeOverlap
 from weave_router.kernel.api import HostRoute, Uplink
-from weave_router.kernel.fake import FakeKernel
+from weave_router.kernel.fake import FakeEvents, FakeKernel
 from weave_router.path_status import path_statuses
 from weave_router.records import Records
 from weave_router.router import Router
@@ -99,6 +103,14 @@ def world() -> World:
 async def attach(router: Router, wanted: Attachment = WANTED) -> None:
     await router.attacher.prepare(wanted)
     await router.attacher.activate(wanted.key, wanted.generation)
+
+
+async def sandbox_source(world: World) -> FakeEvents:
+    """What lets something happen in the sandbox, once the router listens to it."""
+    while SANDBOX not in world.kernel.sandbox_sources:  # noqa: ASYNC110 - opened in a thread
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
+    return world.kernel.sandbox_sources[SANDBOX]
 
 
 async def test_nothing_is_attached_before_the_data_plane_stands(world: World) -> None:
@@ -243,6 +255,17 @@ async def test_drift_of_the_node_is_repaired_and_told(world: World) -> None:
         assert [entry.what for entry in router.notes.entries] == ["route 10.40.0.0/13 was missing"]
 
 
+async def test_a_sandbox_that_ends_before_its_del_is_no_drift(world: World) -> None:
+    async with world.router() as router:
+        await attach(router)
+
+        world.kernel.remove_sandbox(SANDBOX)
+        await router.reconciler.settled()
+
+        assert world.bindings() == []
+        assert (router.notes.entries, router.notes.repairs) == ([], 0)
+
+
 async def test_observed_drift_is_left_but_facts_are_followed(world: World) -> None:
     async with world.router(drift=Drift.OBSERVE) as router:
         gone = next(o for o in world.kernel.objects.values() if str(o) == "route 10.40.0.0/13")
@@ -260,12 +283,10 @@ async def test_observed_drift_is_left_but_facts_are_followed(world: World) -> No
 async def test_drift_inside_a_sandbox_is_repaired(world: World) -> None:
     async with world.router() as router:
         await attach(router)
-        while SANDBOX not in world.kernel.sandbox_sources:  # noqa: ASYNC110 - opened in a thread
-            await asyncio.sleep(0.01)
-        await asyncio.sleep(0)
+        source = await sandbox_source(world)
         sandbox = world.kernel.sandboxes[SANDBOX]
         sandbox["eth0"] = replace(sandbox["eth0"], mtu=1300)
-        world.kernel.sandbox_sources[SANDBOX].happen()
+        source.happen()
 
         async with asyncio.timeout(5):
             while not router.notes.repairs:  # noqa: ASYNC110 - it is the loop's own time
@@ -274,6 +295,35 @@ async def test_drift_inside_a_sandbox_is_repaired(world: World) -> None:
         assert sandbox["eth0"].mtu == 1450
         expected = "weave/c1/eth0: mtu is 1300 instead of 1450"
         assert [entry.what for entry in router.notes.entries] == [expected]
+
+
+async def test_a_sandbox_that_keeps_changing_waits_for_one_look(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox_guard, "SETTLE_S", 0.0)
+    looks: queue.Queue[threading.Event] = queue.Queue()
+    inspect = world.kernel.inspect
+
+    def slow_inspect(path: str, interface: str) -> SandboxFound | None:
+        goes_on = threading.Event()
+        looks.put(goes_on)
+        goes_on.wait(10)
+        return inspect(path, interface)
+
+    async with world.router() as router:
+        await attach(router)
+        source = await sandbox_source(world)
+        monkeypatch.setattr(world.kernel, "inspect", slow_inspect)
+        source.happen()
+        first = await asyncio.to_thread(looks.get, timeout=10)
+        for _ in range(5):
+            source.happen()
+            await asyncio.sleep(0.01)
+        first.set()
+        (await asyncio.to_thread(looks.get, timeout=10)).set()
+        await asyncio.sleep(0.05)
+
+        assert looks.empty()
 
 
 async def test_check_lists_differences_and_changes_nothing(world: World) -> None:

@@ -124,11 +124,13 @@ class Reconciler:
     async def _reconcile(self) -> list[Failed]:
         inputs, is_whole = self._node.inputs(), not self._node.awaits()
         moment = self._locks.now
-        _, desired, operations, impassable = await self._in_thread(lambda: self._compare(inputs))
+        found, desired, operations, impassable = await self._in_thread(
+            lambda: self._compare(inputs)
+        )
         self._report_blocked(", ".join(impassable))
         shared, by_port = partition(operations)
         by_port = self._settled_ports(by_port, moment)
-        drifted = self._drifted(shared, by_port, inputs)
+        drifted = self._drifted(shared, by_port, inputs, found)
         if not self._repairs_drift:
             seen = set(map(id, drifted))
             shared = [operation for operation in shared if id(operation) not in seen]
@@ -182,15 +184,21 @@ class Reconciler:
         return settled
 
     def _drifted(
-        self, shared: list[Operation], by_port: dict[str, list[Operation]], inputs: Inputs
+        self,
+        shared: list[Operation],
+        by_port: dict[str, list[Operation]],
+        inputs: Inputs,
+        found: KernelState,
     ) -> list[Operation]:
         if self._before is None:
             return []
         baseline = Baseline(self._before)
         drifted = [operation for operation in shared if baseline.is_drift(operation)]
         if inputs.overlay == self._overlay:
-            # Attaches write their kernel objects themselves: nothing else changes a port.
-            drifted += [operation for of_port in by_port.values() for operation in of_port]
+            # Attaches write their kernel objects themselves: nothing else changes a port. But a
+            # sandbox may end before its DEL, and the kernel keeps the bindings of its link.
+            links = {link.name for link in found.links}
+            drifted += [o for link, ops in by_port.items() if link in links for o in ops]
         return drifted
 
     async def _apply_to_port(

@@ -65,7 +65,9 @@ class SandboxGuard:
         self._resync_interval_s = resync_interval_s
         self._watched: dict[AttachmentKey, _Watched] = {}
         self._is_closed = False
-        self._due: asyncio.Queue[AttachmentKey] = asyncio.Queue()
+        # In the order in which they were asked for; each once, however often its sandbox changes.
+        self._due: dict[AttachmentKey, None] = {}
+        self._has_due = asyncio.Event()
 
     async def watch(self, record: Record) -> None:
         """Begins to watch an attachment's sandbox. Idempotent; one that is gone is passed over."""
@@ -105,10 +107,14 @@ class SandboxGuard:
     async def run(self) -> None:
         """Checks what has changed, for ever."""
         while True:
-            key = await self._due.get()
-            record = self._node.attachments.get(key)
-            if record is not None:
-                await self._check(record)
+            await self._has_due.wait()
+            self._has_due.clear()
+            while self._due:
+                key = next(iter(self._due))
+                del self._due[key]
+                record = self._node.attachments.get(key)
+                if record is not None:
+                    await self._check(record)
 
     async def follow_paths(self) -> None:
         """Lets go of sandboxes that have ended, checks all of them every now and then, for ever."""
@@ -121,7 +127,11 @@ class SandboxGuard:
                 if self._kernel.sandbox_identity(watched.path) != watched.identity:
                     self.release(key)
                 elif rounds % rounds_per_resync == 0:
-                    self._due.put_nowait(key)
+                    self._ask(key)
+
+    def _ask(self, key: AttachmentKey) -> None:
+        self._due[key] = None
+        self._has_due.set()
 
     def _on_event(self, key: AttachmentKey) -> None:
         watched = self._watched[key]
@@ -133,7 +143,7 @@ class SandboxGuard:
     def _on_settled(self, key: AttachmentKey) -> None:
         if key in self._watched:
             self._watched[key].timer = None
-            self._due.put_nowait(key)
+            self._ask(key)
 
     async def _check(self, record: Record) -> None:
         if record.phase is Phase.PREPARING or self._node.lacks():
