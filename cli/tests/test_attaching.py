@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import grpc
 import pytest
 
 from cli.tests.conftest import Weave
-from cli.tests.fake_node import FakeNode
+from cli.tests.fake_node import FakeNode, key
+from weave.router.v1 import router_pb2
 from weave_cli import sandboxes
 from weave_cli.node import Failure
 from weave_cli.sandboxes import Sandbox
@@ -31,6 +33,22 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def named(host: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What was asked of `ip netns`, which does it to the files of `host`."""
+    asked = []
+
+    def ip_netns(verb: str, name: str, *process: str) -> None:
+        asked.append((verb, name, *process))
+        if verb == "attach":
+            (host / "NAMED" / name).hardlink_to(host / "PROC" / process[0] / "ns/net")
+        else:
+            (host / "NAMED" / name).unlink()
+
+    monkeypatch.setattr(sandboxes, "_ip_netns", ip_netns)
+    return asked
+
+
 def test_a_name_and_its_path_are_the_same_namespace(host: Path) -> None:
     expected = Sandbox("netns-blue", str(host / "NAMED/blue"))
     (host / "alias").symlink_to(host / "NAMED")
@@ -45,12 +63,71 @@ def test_a_name_becomes_an_identity_that_is_allowed(host: Path) -> None:
 
 
 def test_a_process_stands_for_the_name_of_its_namespace(host: Path) -> None:
-    assert sandboxes.find("4711") == Sandbox("netns-blue", str(host / "NAMED/blue"))
+    found = sandboxes.find_running("4711")
+
+    assert (found.container_id, found.netns) == ("netns-blue", str(host / "NAMED/blue"))
 
 
-def test_a_namespace_without_a_name_needs_one(host: Path) -> None:
-    with pytest.raises(Failure, match="of process 4712 has no name: `ip netns attach NAME 4712`"):
-        sandboxes.find("4712")
+def test_a_namespace_without_a_name_gets_one(host: Path, named: list[tuple[str, ...]]) -> None:
+    path = str(host / "NAMED/weave-pid-4712")
+
+    assert sandboxes.find_running("4712").netns == path
+    assert named == [("attach", "weave-pid-4712", "4712")]
+    assert sandboxes.find("4712") == sandboxes.find_running("4712")
+    assert sandboxes.find("4712").container_id == "netns-weave-pid-4712"
+
+
+def test_a_process_that_is_gone_is_known_by_the_name_it_got(
+    host: Path, named: list[tuple[str, ...]]
+) -> None:
+    attached = sandboxes.find_running("4712")
+    (host / "PROC/4712/ns/net").unlink()
+
+    gone = sandboxes.find("4712")
+    assert (gone.container_id, gone.netns) == (attached.container_id, attached.netns)
+    sandboxes.let_go(gone)
+    sandboxes.let_go(gone)
+    assert named[1:] == [("delete", "weave-pid-4712")]
+
+
+@pytest.mark.usefixtures("named")
+def test_a_number_that_another_process_had_is_not_confused(host: Path) -> None:
+    sandboxes.find_running("4712")
+    (host / "PROC/4712/ns/net").unlink()
+    (host / "PROC/4712/ns/net").touch()
+
+    with pytest.raises(Failure, match="an earlier process 4712 was in: `weave detach 4712` first"):
+        sandboxes.find_running("4712")
+
+
+def test_a_container_whose_namespace_has_no_name_gets_one(
+    host: Path, named: list[tuple[str, ...]]
+) -> None:
+    folder = host / "CONTAINERS" / "k8s.io" / CONTAINER
+    (folder / "init.pid").write_text("4712")
+
+    attached = sandboxes.find_running(CONTAINER[:12])
+    assert named == [("attach", f"weave-container-{CONTAINER}", "4712")]
+    (folder / "init.pid").unlink()
+    (host / "PROC/4712/ns/net").unlink()
+
+    gone = sandboxes.find(CONTAINER[:12])
+    assert (gone.container_id, gone.netns) == (CONTAINER, attached.netns)
+
+
+def test_a_name_that_cannot_be_given_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    with pytest.raises(Failure, match="`ip netns attach weave-pid-4712 4712` failed"):
+        sandboxes.find_running("4712")
+
+
+def test_names_of_others_stay(host: Path, named: list[tuple[str, ...]]) -> None:
+    sandboxes.let_go(sandboxes.find("blue"))
+    sandboxes.let_go(sandboxes.find("4711"))
+    sandboxes.let_go(sandboxes.find(CONTAINER))
+
+    assert named == []
 
 
 def test_any_path_is_found(host: Path) -> None:
@@ -63,7 +140,9 @@ def test_any_path_is_found(host: Path) -> None:
 
 @pytest.mark.parametrize("word", [CONTAINER, CONTAINER[:12]])
 def test_a_container_is_found_by_the_beginning_of_its_id(host: Path, word: str) -> None:
-    assert sandboxes.find(word) == Sandbox(CONTAINER, str(host / "NAMED/blue"))
+    found = sandboxes.find_running(word)
+
+    assert (found.container_id, found.netns) == (CONTAINER, str(host / "NAMED/blue"))
 
 
 def test_two_containers_with_one_beginning_are_named(host: Path) -> None:
@@ -106,3 +185,30 @@ def test_detach_prints_what_was_given_back(node: FakeNode, weave: Weave) -> None
 
     assert (done.status, done.out) == (0, "10.32.0.9/32\n")
     assert node.requests[-1][2].key.interface == "eth7"
+
+
+@pytest.mark.usefixtures("named")
+def test_a_name_given_here_goes_with_the_last_attachment(
+    host: Path, node: FakeNode, weave: Weave
+) -> None:
+    path = host / "NAMED/weave-pid-4712"
+    attachment = router_pb2.Attachment(key=key("netns-weave-pid-4712", "eth7"))
+    items = [router_pb2.ListAttachmentsResponse.Item(attachment=attachment)]
+    weave("attach", "4712")
+    node.answers["router", "ListAttachments"] = router_pb2.ListAttachmentsResponse(items=items)
+    weave("detach", "4712")
+    assert path.exists()
+
+    node.answers["router", "ListAttachments"] = router_pb2.ListAttachmentsResponse()
+    weave("detach", "--interface", "eth7", "4712")
+    assert not path.exists()
+
+
+@pytest.mark.usefixtures("named")
+def test_a_name_given_for_an_attach_that_fails_goes_again(
+    host: Path, node: FakeNode, weave: Weave
+) -> None:
+    node.fail("cni", "Attach", grpc.StatusCode.RESOURCE_EXHAUSTED, "no address is left")
+
+    assert weave("attach", "4712").status == 1
+    assert not (host / "NAMED/weave-pid-4712").exists()

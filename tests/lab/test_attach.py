@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 
@@ -84,6 +86,64 @@ def test_a_process_is_attached(n1: Node, namespace: list[str], pod: Pod) -> None
         sleeper.communicate()
 
     assert reached
+
+
+@pytest.fixture
+def nameless(n1: Node) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of n1 in a network namespace that has no name."""
+    shell = ["unshare", "--net", "sh", "-c", "ip link set lo up; exec sleep 600"]
+    process = subprocess.Popen([*n1.enter(), *shell])
+    while namespace_of(process.pid) in (namespace_of("self"), namespace_of(n1.holder.pid)):
+        time.sleep(0.01)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def namespace_of(pid: int | str) -> int:
+    return Path(f"/proc/{pid}/ns/net").stat().st_ino
+
+
+def names(node: Node) -> str:
+    return node.exec(["ls", "/run/netns"]).stdout
+
+
+def test_a_process_without_a_named_namespace_is_attached_over_a_restart_and_its_own_end(
+    n1: Node, nameless: subprocess.Popen[bytes], pod: Pod
+) -> None:
+    pid = str(nameless.pid)
+    inside = [*n1.enter(), "nsenter", f"--net=/proc/{pid}/ns/net", "--"]
+
+    address = said(n1, "attach", pid)
+    assert said(n1, "attach", pid) == address
+    reached = reaches(inside, pod.address)
+    n1.kill("router")
+    n1.start("router")
+    n1.wait_ready()
+    assert (reached, reaches(inside, pod.address)) == (True, True)
+    assert address in said(n1, "ps")
+
+    nameless.kill()
+    nameless.wait()
+    assert said(n1, "detach", pid) == address
+    assert said(n1, "detach", pid) == ""
+    assert address not in said(n1, "ps")
+    assert f"weave-pid-{pid}" not in names(n1)
+
+
+def test_a_process_that_lives_on_is_detached(
+    n1: Node, nameless: subprocess.Popen[bytes], pod: Pod
+) -> None:
+    pid = str(nameless.pid)
+    first = said(n1, "attach", pid)
+    second = said(n1, "attach", "--interface", "ethwe2", pid)
+
+    assert said(n1, "detach", pid) == first
+    assert f"weave-pid-{pid}" in names(n1)
+    assert said(n1, "detach", "--interface", "ethwe2", pid) == second
+    assert f"weave-pid-{pid}" not in names(n1)
+    links = n1.exec(["nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-o", "link"]).stdout
+    assert "ethwe" not in links
 
 
 def test_a_pod_gets_a_second_interface_and_keeps_its_default_route(n1: Node, pod: Pod) -> None:

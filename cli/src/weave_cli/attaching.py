@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from weave.cni.v1 import cni_pb2
+from weave.router.v1 import router_pb2
 from weave.types.v1 import types_pb2
 from weave_cli import sandboxes, text
-from weave_cli.node import Failure, Node, failures_of
+from weave_cli.node import ANSWER_TIMEOUT_S, Failure, Node, failures_of
 from weave_model.prefix import Prefix
 
 # As Weave Net names the interface.
@@ -31,8 +32,12 @@ def attach(node: Node, words: Sequence[str], interface: str) -> str:
         workload=types_pb2.Workload(name=target),
         requested=map(_prefix, wanted),
     )
-    with failures_of("cni-shim"):
-        answer = node.cni.Attach(request, timeout=ATTACH_TIMEOUT_S)
+    try:
+        with failures_of("cni-shim"):
+            answer = node.cni.Attach(request, timeout=ATTACH_TIMEOUT_S)
+    except Failure:
+        _let_go_unless_used(node, sandbox)
+        raise
     return " ".join(map(text.cidr, answer.addresses))
 
 
@@ -42,7 +47,22 @@ def detach(node: Node, target: str, interface: str) -> str:
     request = cni_pb2.DetachRequest(key=_key(sandbox, interface), netns_path=sandbox.netns)
     with failures_of("cni-shim"):
         answer = node.cni.Detach(request, timeout=ATTACH_TIMEOUT_S)
+    _let_go_unless_used(node, sandbox)
     return " ".join(map(text.cidr, answer.addresses))
+
+
+def _let_go_unless_used(node: Node, sandbox: sandboxes.Sandbox) -> None:
+    """Another interface of the same namespace needs its name still; so does one nobody can see."""
+    if not sandboxes.is_named_here(sandbox):
+        return
+    request = router_pb2.ListAttachmentsRequest(network=NETWORK)
+    try:
+        with failures_of("router"):
+            items = node.router.ListAttachments(request, timeout=ANSWER_TIMEOUT_S).items
+    except Failure:
+        return
+    if all(item.attachment.key.container_id != sandbox.container_id for item in items):
+        sandboxes.let_go(sandbox)
 
 
 def _key(sandbox: sandboxes.Sandbox, interface: str) -> types_pb2.AttachmentKey:
