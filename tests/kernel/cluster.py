@@ -17,6 +17,7 @@ from weave_router.core import naming, plan, ports, sandbox, switches, tunnels
 from weave_router.core.attachments import Attachment, Phase, Record
 from weave_router.core.diff import Operation, diff
 from weave_router.core.inputs import Inputs, Options, Path, PathKind, Peer
+from weave_router.kernel import sysctl
 from weave_router.kernel.api import PodLink
 from weave_router.kernel.linux import LinuxKernel
 
@@ -100,6 +101,11 @@ class Node:
         self.inputs = replace(self.inputs, options=options)
         self.reconcile()
 
+    def set_filters(self, rp_filter: int, bridge_nf: int) -> None:
+        """Sets switches of the host for all devices there are, as its administrator may."""
+        self.netns.call(lambda: _set_filters(rp_filter, bridge_nf))
+        self.reconcile()
+
     def forget_rule(self, chain: str, words: str) -> None:
         """Removes the rules of a chain of ours that contain some words."""
         listing = self.netns.run("nft", "-a", "list", "chain", "inet", "weave", chain)
@@ -158,8 +164,9 @@ def cluster(
         made = Cluster([], switch, _host(stack, switch, 200))
         for number, peer in enumerate(peers, 1):
             node = _node(stack, switch, number, peer, peers, rings)
-            _set_switches(node.netns, rp_filter, bridge_nf)
-            node.reconcile()
+            # Many tests want an ICMP error, more than the kernel sends to one host in a second.
+            node.netns.set_sysctl("net/ipv4/icmp_ratelimit", "0")
+            node.set_filters(rp_filter, bridge_nf)
             for index in range(pods):
                 node.pods.append(_pod(stack, node, index))
             made.nodes.append(node)
@@ -182,13 +189,12 @@ def _host(stack: contextlib.ExitStack, switch: Netns, number: int) -> Netns:
     return host
 
 
-def _set_switches(node: Netns, rp_filter: int, bridge_nf: int) -> None:
-    # Many tests want an ICMP error, more than the kernel sends to one host in a second.
-    node.set_sysctl("net/ipv4/icmp_ratelimit", "0")
-    for scope in ("all", "default", "eth0"):
-        node.set_sysctl(f"net/ipv4/conf/{scope}/rp_filter", str(rp_filter))
+def _set_filters(rp_filter: int, bridge_nf: int) -> None:
+    conf = "net/ipv4/conf"
+    for device in (sysctl.PROC_SYS / conf).iterdir():
+        sysctl.write(f"{conf}/{device.name}/rp_filter", str(rp_filter))
     for family in ("ip", "ip6"):
-        node.set_sysctl(f"net/bridge/bridge-nf-call-{family}tables", str(bridge_nf))
+        sysctl.write(f"net/bridge/bridge-nf-call-{family}tables", str(bridge_nf))
 
 
 def _node(

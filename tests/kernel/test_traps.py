@@ -43,27 +43,28 @@ class Filters:
         return f"rp_filter{self.rp_filter}-nf{self.bridge_nf}"
 
 
-# The two have nothing to do with each other, so each setting of each is enough.
-ALL_FILTERS = [Filters(0, 1), Filters(1, 0), Filters(2, 1)]
-
-
-@pytest.fixture(scope="module", params=ALL_FILTERS, ids=str)
-def filters(request: pytest.FixtureRequest) -> Filters:
-    """The switches of this run."""
-    chosen: Filters = request.param
-    return chosen
+ALL_FILTERS = [Filters(rp_filter, nf) for rp_filter in (0, 1, 2) for nf in (0, 1)]
 
 
 @pytest.fixture(scope="module")
-def shared(filters: Filters) -> Iterator[Cluster]:
-    """The cluster of all tests of one run."""
-    with cluster(4, rp_filter=filters.rp_filter, bridge_nf=filters.bridge_nf) as made:
+def shared() -> Iterator[Cluster]:
+    """One cluster for all tests and settings: to make it takes longer than to switch it over."""
+    with cluster(4) as made:
         yield made
 
 
+@pytest.fixture(scope="module", params=ALL_FILTERS, ids=str)
+def filters(request: pytest.FixtureRequest, shared: Cluster) -> Filters:
+    """The switches of this run."""
+    chosen: Filters = request.param
+    for node in shared.nodes:
+        node.set_filters(chosen.rp_filter, chosen.bridge_nf)
+    return chosen
+
+
 @pytest.fixture
-def whole(shared: Cluster) -> Iterator[Cluster]:
-    """The cluster as it should be."""
+def whole(shared: Cluster, filters: Filters) -> Iterator[Cluster]:
+    """The cluster as it should be, with these switches."""
     yield shared
     shared.reconcile()
 
@@ -184,9 +185,14 @@ def test_pods_do_not_take_redirects(a: Node, b: Node) -> None:
 
     assert not takes_redirects()
 
-    pod.netns.set_sysctl("net/ipv4/conf/all/accept_redirects", "1")
+    # A namespace begins with the host's switches; one that forwards takes redirects only if both
+    # say so.
+    scopes = [f"net/ipv4/conf/{scope}/accept_redirects" for scope in ("all", "eth0")]
+    for switch in scopes:
+        pod.netns.set_sysctl(switch, "1")
     assert takes_redirects()
-    pod.netns.set_sysctl("net/ipv4/conf/all/accept_redirects", "0")
+    for switch in scopes:
+        pod.netns.set_sysctl(switch, "0")
     pod.netns.run("ip", "route", "flush", "cache")
 
 
