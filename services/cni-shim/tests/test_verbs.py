@@ -229,7 +229,39 @@ async def test_s51_del_as_ipam_plugin_releases_the_address_only(node: Node) -> N
 
     await run(node, "DEL", environ)
 
-    assert node.stage.calls == ["ipam.allocate", "ipam.release"]
+    assert node.stage.calls == ["ipam.lookup", "ipam.allocate", "ipam.release"]
+    assert node.is_empty
+
+
+@pytest.mark.parametrize("was_held", [False, True])
+async def test_an_address_whose_caller_left_goes_back_unless_it_was_held_before(
+    node: Node, *, was_held: bool
+) -> None:
+    environ = {"WEAVE_ARGV0": "weave-ipam"}
+    if was_held:
+        await run(node, "ADD", environ)
+    arrived = node.stage.hold("ipam.allocate:after")
+    asked = asyncio.create_task(run(node, "ADD", environ))
+    await arrived.wait()
+
+    asked.cancel()
+    await asyncio.wait({asked})
+
+    assert asked.cancelled()
+    assert list(node.ipam.held) == ([KEY] if was_held else [])
+
+
+async def test_an_address_that_cannot_go_back_now_goes_back_later(node: Node) -> None:
+    node.stage.errors["ipam.allocate:after"] = NotReady("ipam does not answer")
+    node.stage.errors["ipam.release:before"] = NotReady("ipam does not answer")
+
+    assert (await run(node, "ADD", {"WEAVE_ARGV0": "weave-ipam"})).code == 11
+    assert (len(node.ipam.held), len(node.spool)) == (1, 1)
+
+    node.stage.errors.clear()
+    async with asyncio.timeout(5):
+        while len(node.spool):  # noqa: ASYNC110 - the spool has a rhythm of its own
+            await asyncio.sleep(0.01)
     assert node.is_empty
 
 

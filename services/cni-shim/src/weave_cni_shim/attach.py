@@ -99,7 +99,7 @@ class Attacher:
                 raise
             except BaseException:
                 # Also for CancelledError: whoever gave up, nothing may stay behind.
-                await _to_its_end(self._undo(wanted, allocated))
+                await to_its_end(self._undo(wanted, allocated))
                 raise
 
     async def detach(self, key: AttachmentKey, netns: str, source: AddressSource) -> None:
@@ -229,7 +229,7 @@ async def _step(name: str, call: Awaitable[T]) -> T:
         raise type(error)(f"{name}: {error}") from error
 
 
-async def _to_its_end(work: Awaitable[None]) -> None:
+async def to_its_end(work: Awaitable[None]) -> None:
     """Waits for `work` however often the waiter is cancelled; then the cancellation goes on."""
     task = asyncio.ensure_future(work)
     cancellation: asyncio.CancelledError | None = None

@@ -29,14 +29,12 @@ from weave_cni_shim.core.versions import SUPPORTED
 from weave_cni_shim.core.wishes import Wishes
 from weave_cni_shim.delegations import Delegations
 from weave_cni_shim.errors import AlreadyAttached
+from weave_cni_shim.lending import Lender
 from weave_cni_shim.readiness import Readiness
 from weave_cni_shim.spool import Spool
 from weave_model.errors import Absent, DomainError
 from weave_model.prefix import Prefix
 from weave_runtime import telemetry
-
-# For an address alone; a whole attach has the time that --add-timeout gives it.
-ALLOCATE_S = 30.0
 
 _STATUS_CODES = (Code.NOT_AVAILABLE, Code.LIMITED_CONNECTIVITY)
 _OWN_NETNS = Path("/proc/self/ns/net")
@@ -73,6 +71,7 @@ class Verbs:
         self._attacher = attacher
         self._collector = collector
         self._ipam = ipam
+        self._lender = Lender(ipam, owe=spool.keep)
         self._router = router
         self._readiness = readiness
         self._spool = spool
@@ -161,8 +160,8 @@ class Verbs:
             raise
 
     async def _add_address(self, call: Call, wishes: Wishes) -> Mapping[str, Any]:
-        allocated = await self._ipam.allocate(
-            call.key, wishes.workload, wishes.subnets, wishes.requested, ALLOCATE_S
+        allocated = await self._lender.lend(
+            call.key, wishes.workload, wishes.subnets, wishes.requested, removal_of(call.request)
         )
         self.counters.adds += 1
         return ipam_result(
