@@ -45,5 +45,7 @@ class RedisElsewhere:
         return self._ask("keys", "*")
 
     def _ask(self, *command: str) -> list[str]:
-        client = ["redis-cli", "--no-auth-warning", "-u", self.url]
+        # In an address redis-cli takes no password without a user.
+        client = ["redis-cli", "--no-auth-warning", "-h", HOST, "-p", str(PORT)]
+        client += ["-a", self.password]
         return run(*client, *command, check=False).split()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tests.k8s.cluster import Cluster
@@ -23,7 +26,7 @@ _SPEC = _object(
 ) | {"required": ["selector", "podMetricsEndpoints"]}
 
 # As far as the chart uses it; fields of other names or forms are refused or dropped.
-POD_MONITORS: Object = {
+_KIND: Object = {
     "apiVersion": "apiextensions.k8s.io/v1",
     "kind": "CustomResourceDefinition",
     "metadata": {"name": "podmonitors.monitoring.coreos.com"},
@@ -41,6 +44,18 @@ POD_MONITORS: Object = {
         ],
     },
 }
+
+
+@contextmanager
+def pod_monitors(cluster: Cluster) -> Iterator[None]:
+    """The cluster knows PodMonitors, as with the operator."""
+    kind = f"crd/{_KIND['metadata']['name']}"
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(_KIND))
+    cluster.kubectl("wait", "--for=condition=Established", kind, "--timeout=60s")
+    try:
+        yield
+    finally:
+        cluster.kubectl("delete", kind)
 
 
 def scraped(cluster: Cluster) -> dict[str, str]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from tests.k8s.agents import agents, ready_nodes
-from tests.k8s.cluster import Cluster, KubeNode, wait
+from tests.k8s.cluster import Cluster, ClusterError, KubeNode, wait
 
 KINDS = (
     "daemonsets,jobs,pods,serviceaccounts,roles,rolebindings,configmaps,secrets,"
@@ -38,12 +38,13 @@ def _left_on(node: KubeNode) -> list[tuple[str, str]]:
 
 
 def clean_uninstall(cluster: Cluster, command: Callable[[], object]) -> float:
-    """Seconds that it took; raises AssertionError when something is left."""
+    """Seconds that it took; raises ClusterError that names what is left."""
     start = time.monotonic()
     command()
     seconds = time.monotonic() - start
     wait("agents are gone", lambda: not agents(cluster))
-    assert found(cluster) == []
+    if left := found(cluster):
+        raise ClusterError(f"left: {left}")
     wait("nodes are not Ready any more", lambda: ready_nodes(cluster) == set(), 60)
     return seconds
 

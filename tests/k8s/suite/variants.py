@@ -12,12 +12,13 @@ from tests.k8s import redis_image
 from tests.k8s.agents import CHART, agents, all_ready, wait_ready
 from tests.k8s.cluster import HOST, ROOT, Cluster, wait
 from tests.k8s.elsewhere import RedisElsewhere
-from tests.k8s.monitoring import FETCH, POD_MONITORS, scraped
+from tests.k8s.monitoring import FETCH, pod_monitors, scraped
 from tests.k8s.residue import clean_helm_uninstall
 from tests.k8s.workload import addresses, deploy, failures, remove, running
 from tests.otlp import Received, collecting, whole_add
 
-METRICS_OF_LOOPBACK = (6784, 6786, 6787, 6788)
+# Router, gossip and ipam.
+METRICS_OF_LOOPBACK = (6784, 6786, 6787)
 
 
 def _install(cluster: Cluster, tmp_path: Path, values: Any) -> None:
@@ -59,30 +60,28 @@ def test_two_families_observed_and_with_a_startup_taint(cluster: Cluster, tmp_pa
 
 
 def test_what_is_observed_arrives_where_the_values_say(cluster: Cluster, tmp_path: Path) -> None:
-    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(POD_MONITORS))
-    kind = "crd/podmonitors.monitoring.coreos.com"
-    cluster.kubectl("wait", "--for=condition=Established", kind, "--timeout=60s")
     spans: list[Received] = []
     values = {
         "metrics": {"enabled": True, "podMonitor": {"enabled": True, "interval": "10s"}},
         "otlpEndpoint": f"http://{HOST}:4317",
     }
 
-    with collecting(f"{HOST}:4317", spans.append):
-        _install(cluster, tmp_path, values)
-        deploy(cluster, "seen", 3)
-        wait("all spans of an ADD have arrived", lambda: whole_add(list(spans)), 30)
+    with pod_monitors(cluster):
+        with collecting(f"{HOST}:4317", spans.append):
+            _install(cluster, tmp_path, values)
+            deploy(cluster, "seen", 3)
+            wait("all spans of an ADD have arrived", lambda: whole_add(list(spans)), 30)
 
-    pages = scraped(cluster)
-    assert set(pages) == {node.name for node in cluster.nodes}
-    assert all("weave_connections" in page for page in pages.values())
-    for node in cluster.nodes:
-        for port in METRICS_OF_LOOPBACK:
-            page = node.exec("/usr/bin/python3", "-c", FETCH, f"http://127.0.0.1:{port}/metrics")
-            assert "# TYPE weave_" in page, (node.name, port)
-    remove(cluster, "seen")
-    clean_helm_uninstall(cluster)
-    cluster.kubectl("delete", kind)
+        pages = scraped(cluster)
+        assert set(pages) == {node.name for node in cluster.nodes}
+        assert all("weave_connections" in page for page in pages.values())
+        for node in cluster.nodes:
+            for port in METRICS_OF_LOOPBACK:
+                url = f"http://127.0.0.1:{port}/metrics"
+                page = node.exec("/usr/bin/python3", "-c", FETCH, url)
+                assert "# TYPE weave_" in page, (node.name, port)
+        remove(cluster, "seen")
+        clean_helm_uninstall(cluster)
 
 
 def test_a_redis_beside_the_services_keeps_their_state(cluster: Cluster, tmp_path: Path) -> None:

@@ -86,12 +86,12 @@ def run(
     end_telemetry = telemetry.start(config.otlp_endpoint, service)
     try:
         status = asyncio.run(_supervise(main, config, grace_s), debug=False)
+        if status == 0 and removal.is_marked(config.run_dir):
+            _remove_state(config.state_dir)
+        return status
     finally:
         end_telemetry()
         faulthandler.cancel_dump_traceback_later()
-    if status == 0 and removal.is_marked(config.run_dir):
-        _remove_state(config.state_dir)
-    return status
 
 
 def _remove_state(state_dir: Path) -> None:
