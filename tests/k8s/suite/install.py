@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
+
+import pytest
 
 from tests.k8s import figures
 from tests.k8s.agents import CHART, agents, all_ready, ready_nodes
 from tests.k8s.cluster import ROOT, Cluster, KubeNode, wait
+from tests.k8s.monitoring import pod_monitors
 from tests.k8s.traffic import PORT
 from tests.k8s.workload import (
     address,
@@ -19,12 +23,26 @@ from tests.k8s.workload import (
     server_pod,
 )
 
+SUPPORTED = sorted((ROOT / CHART / "ci").iterdir())
 MATRIX_PODS = 12
 HOST_PORT = 18080
 
 
 def test_nodes_wait_for_a_network(cluster: Cluster) -> None:
     assert ready_nodes(cluster) == set()
+
+
+@pytest.mark.parametrize("path", SUPPORTED, ids=lambda path: path.stem)
+def test_the_api_server_takes_all_that_the_chart_renders(cluster: Cluster, path: Path) -> None:
+    # The pod of `helm test` is refused before its account is there.
+    options = ["-f", str(path), "--skip-tests"]
+    rendered = cluster.helm("template", "weave-net", str(ROOT / CHART), *options)
+    apply = ["apply", "--dry-run=server", "--validate=strict", "-f", "-"]
+
+    with pod_monitors(cluster):
+        said = cluster.kubectl(*apply, stdin=rendered)
+
+    assert "daemonset.apps/weave-net created (server dry run)" in said
 
 
 def test_install_makes_all_nodes_ready_within_30_seconds(cluster: Cluster) -> None:
@@ -123,6 +141,17 @@ def test_known_lines_are_in_the_logs(cluster: Cluster) -> None:
     assert "Our name is" in cluster.kubectl(*command, "gossip")
     assert "connection fully established" in cluster.kubectl(*command, "gossip")
     assert "ready: ADD succeeds from now on" in cluster.kubectl(*command, "cni-shim")
+
+
+def test_the_image_has_no_compiler_and_knows_what_it_holds(cluster: Cluster) -> None:
+    name = agents(cluster)[0]["metadata"]["name"]
+    command = ["exec", "-n", "kube-system", name, "-c", "gossip", "--"]
+    compilers = "ls /usr/bin | grep -E '^(gcc|cc|g[+][+]|make|ld|as|pip3?)$' || true"
+
+    assert cluster.kubectl(*command, "sh", "-c", compilers) == ""
+    bill = json.loads(cluster.kubectl(*command, "cat", "/usr/libexec/weave/sbom.json"))
+    held = {component["name"] for component in bill["components"]}
+    assert {"libnftables1", "python3", "grpcio", "weave-gossip", "weave-router"} <= held
 
 
 def test_memory_of_the_agents(cluster: Cluster) -> None:
