@@ -33,7 +33,11 @@ class RedisElsewhere:
         }
         options = [part for name, value in settings.items() for part in (f"--{name}", value)]
         self._process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
-        wait("the Redis answers", lambda: self._ask("ping") == ["PONG"], 30)
+        try:
+            wait("the Redis answers", lambda: self._ask("ping") == ["PONG"], 30)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -16,7 +16,7 @@ KINDS = (
 LOOKS = {
     "conflist": ("sh", "-c", "ls /etc/cni/net.d"),
     "executables": ("sh", "-c", "ls /opt/cni/bin | grep weave || true"),
-    "state": ("ls", "-A", "/var/lib/weave"),
+    "state": ("find", "/var/lib/weave", "-mindepth", "1"),
     "links": ("sh", "-c", "ip -o link | grep -E 'weave|vxlan|vethwe' || true"),
     "tables": ("sh", "-c", "nft list tables | grep weave || true"),
     "rules": ("sh", "-c", "ip rule list pref 6784; ip -6 rule list pref 6784"),

@@ -333,15 +333,18 @@ async def test_the_last_life_of_an_uninstalled_service_ends_without_its_state(
     assert list(state.iterdir()) == []
 
 
-async def test_a_service_that_fails_keeps_its_state(tmp_path: Path) -> None:
-    (tmp_path / "state.db").touch()
-    removal.mark(tmp_path)
+async def test_it_ends_so_however_it_ends(tmp_path: Path) -> None:
+    state, run_dir = tmp_path / "state", tmp_path / "run"
+    for folder in (state, run_dir):
+        folder.mkdir()
+    (state / "state.db").touch()
+    removal.mark(run_dir)
     failing = """
         async def main(options, supervisor):
             raise Conflict("no")
     """
 
-    process = await start(failing, "--state-dir", str(tmp_path), "--run-dir", str(tmp_path))
+    process = await start(failing, "--state-dir", str(state), "--run-dir", str(run_dir))
 
     assert await process.wait() == 1
-    assert (tmp_path / "state.db").exists()
+    assert list(state.iterdir()) == []

@@ -85,11 +85,11 @@ def run(
     faulthandler.enable()
     end_telemetry = telemetry.start(config.otlp_endpoint, service)
     try:
-        status = asyncio.run(_supervise(main, config, grace_s), debug=False)
-        if status == 0 and removal.is_marked(config.run_dir):
-            _remove_state(config.state_dir)
-        return status
+        return asyncio.run(_supervise(main, config, grace_s), debug=False)
     finally:
+        # Before what may take a while: others wait for it.
+        if removal.is_marked(config.run_dir):
+            _remove_state(config.state_dir)
         end_telemetry()
         faulthandler.cancel_dump_traceback_later()
 

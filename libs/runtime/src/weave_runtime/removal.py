@@ -1,7 +1,7 @@
 """What an uninstall leaves to each service: its own state, removed as its last act.
 
 Nobody but the service may look into its folder. Whoever carries the uninstall out sets a mark as
-soon as the host is clean; from then on a service that is asked to stop will not come back.
+soon as the host is clean; from then on a service that ends, however it ends, leaves nothing.
 Whoever starts services takes the mark away before.
 """
 

@@ -29,8 +29,8 @@ DEMAND = "uninstall"
 DONE_PREFIX = "uninstalled/"
 _CALL_S = 30.0
 _RETRY_S = 2.0
-# The other services end at the same time as this one; a pod has 20 s.
-_OTHERS_END_S = 8.0
+# The other services end at the same time as this one, within 10 s; a pod has 30 s.
+_OTHERS_END_S = 15.0
 _LOOK_S = 0.1
 
 
