@@ -7,6 +7,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 LOCK := requirements/dev.txt
 PYPROJECTS := $(wildcard libs/*/pyproject.toml services/*/pyproject.toml proto/pyproject.toml cli/pyproject.toml lab/pyproject.toml)
+SOURCES := $(wildcard libs/*/src services/*/src) proto/src cli/src lab/src
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --root-user-action ignore
 PIP_COMPILE := ../$(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-trusted-host \
 	--no-emit-find-links --strip-extras --allow-unsafe --no-header
@@ -36,8 +37,10 @@ $(INSTALLED): $(LOCKED)
 	$(PIP_INSTALL) --no-deps --no-build-isolation $(patsubst %/pyproject.toml,-e ./%,$(PYPROJECTS))
 	@touch $@
 
-build: ## Compile the CNI executable of the hosts
+# Services run as users of their own, who may write no byte code beside the sources.
+build: setup ## Compile the CNI executable of the hosts, and our packages to byte code
 	@$(MAKE) --no-print-directory -C services/cni-shim/exec
+	@$(BIN)/python -m compileall -q $(SOURCES)
 
 lock: setup ## Pin the newest versions that requirements/*.in allow, with hashes
 	cd requirements && $(PIP_COMPILE) --output-file dev.txt dev.in

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from pathlib import Path
 
 from bench.figures import Row
 from weave_lab import LabError, Node
+from weave_lab.cold_start import cold_start_s
 from weave_lab.services import SERVICES, Service
 
 MEMORY_GOAL_MB = 160
@@ -104,26 +104,11 @@ def cold_start(node: Node) -> list[Row]:
     """From the start of each process, killed before, until it serves its socket."""
     rows = []
     for service in SERVICES:
-        node.kill(service.name)
-        _wait_silent(node, service)
-        begin = time.perf_counter()
-        node.launch(service.name)
-        node.wait_serving(service)
-        elapsed_s = time.perf_counter() - begin
+        seconds = cold_start_s(node, service)
         rows.append(
-            Row(f"cold start of {service.name}", f"{elapsed_s:.2f} s", "", elapsed_s, unit=" s")
+            Row(f"cold start of {service.name}", f"{seconds:.2f} s", "", seconds, unit=" s")
         )
     return rows
-
-
-def _wait_silent(node: Node, service: Service) -> None:
-    """Until the kernel has closed the killed process' socket: its threads end one by one."""
-    path = str(node.layout.run_dir / service.folder / "api.sock")
-    while True:
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(path):
-                return
-        time.sleep(0.01)
 
 
 def _pid(node: Node, service: Service) -> int:

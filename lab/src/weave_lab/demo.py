@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any
 
 from weave_lab import traffic
+from weave_lab.cold_start import cold_start_s
 from weave_lab.errors import LabError
 from weave_lab.lab import Lab, LabSpec
 from weave_lab.layout import LabLayout
@@ -38,6 +39,8 @@ LATENCY_SAMPLES = 20
 # Peers learn each other's addresses within a second of the mesh being up.
 CONVERGENCE_TIMEOUT_S = 20.0
 _POLL_S = 0.1
+# Of all services of a node, with exporters and Kubernetes off.
+MEMORY_LIMIT_KIB = 160 << 10
 
 
 class Failed(LabError):
@@ -117,7 +120,7 @@ def _run(lab: Lab, screen: Screen) -> None:
         ("all services of n2 killed while pods talk", _kill_and_adopt),
         ("a pod deleted twice", _delete_twice),
         (f"{LATENCY_SAMPLES} pods added and deleted", _latency),
-        ("memory and start of n1's services", _show_services),
+        ("memory (PSS) and cold start of n1's services", _show_services),
     )
     for text, step in steps:
         with screen.claim(text):
@@ -233,8 +236,13 @@ def _show_services(lab: Lab, screen: Screen) -> None:
         if process is None:
             raise Failed(f"{service.name} on n1 is down")
         total_kib += process.memory_kib
-        screen.show(f"{service.name:<10} {process.memory_kib / 1024:6.1f} MiB")
+        memory = f"{process.memory_kib / 1024:6.1f} MiB"
+        screen.show(
+            f"{service.name:<10} {memory}, serves after {cold_start_s(node, service):.2f} s"
+        )
+    node.wait_ready()
     screen.show(f"{'together':<10} {total_kib / 1024:6.1f} MiB")
+    _require(total_kib <= MEMORY_LIMIT_KIB, f"more than {MEMORY_LIMIT_KIB >> 10} MiB")
 
 
 def _weave(node: Node, *argv: str) -> str:
