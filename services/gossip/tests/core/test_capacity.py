@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.sim.cluster import Cluster
-from weave_gossip.core import capacity, fetching
+from weave_gossip.core import capacity, fetching, linkkeeping
 from weave_gossip.core.documents import Document, DocumentId
-from weave_gossip.core.messages import Announce, Documents, Want
+from weave_gossip.core.effects import LinkId
+from weave_gossip.core.messages import Announce, Documents, Hello, Want
 from weave_gossip.core.replica import Merged, Replica
 from weave_model.peer import PeerName
 
@@ -186,3 +187,23 @@ def test_names_of_documents_that_gave_way_do_not_pile_up_for_a_slow_link() -> No
         bound = len(victim.mesh._knowledge.replica) + 64
         assert len(link.push) <= bound
         assert len(link.announce) <= bound
+
+
+def test_strangers_that_come_under_ever_new_names_cost_no_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each held a link for a moment and said nothing, so that nobody ever removed it."""
+    monkeypatch.setattr(linkkeeping, "MAX_REMEMBERED_LIVES", 10)
+    cluster = Cluster(1, 1)
+    cluster.start()
+    [node] = cluster.nodes
+
+    for number in range(1, 101):
+        hello = Hello(invented(number).id.writer, "", 1, bytes(8), 0)
+        link = LinkId(number)
+        node.mesh.link_established(
+            link, hello, outbound=False, address="10.9.9.9:1", epoch=number, now=node.now
+        )
+        node.mesh.link_lost(link, "closed", node.now)
+
+    assert len(node.mesh._parts.keeper._instances) == 10

@@ -32,6 +32,9 @@ from weave_model.peer import PeerName
 # How long an answered challenge proves that two machines have one name: longer than the first
 # back-off of the other, short enough that a restart afterwards is looked at anew.
 PROOF_HOLDS_S = 30.0
+# Peers whose last life is remembered for the log, those linked last: far more than a peer has
+# links, and half a megabyte when somebody comes under ever new names.
+MAX_REMEMBERED_LIVES = 4096
 
 
 class LinkKeeper:
@@ -83,8 +86,10 @@ class LinkKeeper:
     def add(self, link: LinkState) -> None:
         """Takes a link to a peer that has none now."""
         self._links.add(link)
-        before = self._instances.get(link.peer)
+        before = self._instances.pop(link.peer, None)
         self._instances[link.peer] = link.hello.instance
+        if len(self._instances) > MAX_REMEMBERED_LIVES:
+            del self._instances[next(iter(self._instances))]
         kind = "new" if before is None or before == link.hello.instance else "restarted"
         self._outbox.log(LogLevel.INFO, f"{link.label}: connection added ({kind} peer)")
         if link.outbound:
