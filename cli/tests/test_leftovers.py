@@ -9,6 +9,7 @@ import pytest
 
 from cli.tests.conftest import Weave
 from cli.tests.fake_node import FakeNode
+from weave_cli import sandboxes
 from weave_cli.leftovers import Places, remove
 from weave_cli.node import Failure
 
@@ -37,6 +38,22 @@ def test_everything_of_ours_goes_and_nothing_of_others(places: Places) -> None:
     assert files(places) == {"99-other.conflist", "bridge"}
     assert not places.state_dir.exists()
     assert len(said) == 5
+
+
+def test_names_that_attached_namespaces_got_go_too(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandboxes, "NAMED", tmp_path)
+    asked = []
+    monkeypatch.setattr(sandboxes, "_ip_netns", lambda *argv: asked.append(argv))
+    for name in ("weave-pid-7", f"weave-container-{'a' * 64}", "weave", "blue"):
+        (tmp_path / name).touch()
+
+    said = remove(places, force=False)
+
+    names = ["weave-pid-7", f"weave-container-{'a' * 64}"]
+    assert sorted(asked) == sorted(("delete", name) for name in names)
+    assert all(f"removed: {tmp_path / name}" in said for name in names)
 
 
 def test_again_there_is_nothing_to_do(places: Places) -> None:

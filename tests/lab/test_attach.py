@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Iterator
 from ipaddress import IPv4Address
-from pathlib import Path
 
 import pytest
 
+from tests.lab.nameless import nameless_process
 from weave_lab import Node, Pod
 
 pytestmark = pytest.mark.lab
@@ -90,18 +89,8 @@ def test_a_process_is_attached(n1: Node, namespace: list[str], pod: Pod) -> None
 
 @pytest.fixture
 def nameless(n1: Node) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of n1 in a network namespace that has no name."""
-    shell = ["unshare", "--net", "sh", "-c", "ip link set lo up; exec sleep 600"]
-    process = subprocess.Popen([*n1.enter(), *shell])
-    while namespace_of(process.pid) in (namespace_of("self"), namespace_of(n1.holder.pid)):
-        time.sleep(0.01)
-    yield process
-    process.kill()
-    process.wait()
-
-
-def namespace_of(pid: int | str) -> int:
-    return Path(f"/proc/{pid}/ns/net").stat().st_ino
+    with nameless_process(n1) as process:
+        yield process
 
 
 def names(node: Node) -> str:

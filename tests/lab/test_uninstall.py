@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.lab.nameless import nameless_process
 from weave_lab import Lab, LabSpec, Node, services, traffic
 
 pytestmark = pytest.mark.lab
@@ -136,6 +137,9 @@ def used(lab: Lab, node: Node) -> None:
         assert time.monotonic() < deadline, unreachable
     for argv in (["hide"], ["expose"], ["attach", "two"], ["detach", "two"]):
         assert node.exec(["weave", *argv]).returncode == 0
+    # Attached, and gone without a detach.
+    with nameless_process(node) as process:
+        assert node.exec(["weave", "attach", str(process.pid)]).returncode == 0
     for name in ("one", "two"):
         node.delete_pod(name)
 

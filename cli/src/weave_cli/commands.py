@@ -9,7 +9,7 @@ from weave.gossip.v1 import gossip_pb2
 from weave.ipam.v1 import ipam_pb2
 from weave.router.v1 import router_pb2
 from weave.types.v1 import types_pb2
-from weave_cli import text
+from weave_cli import sandboxes, text
 from weave_cli.node import ANSWER_TIMEOUT_S, Failure, Node, NotAnswering, failures_of
 from weave_model.attachment import NODE_CONTAINER_ID
 
@@ -126,6 +126,7 @@ def reset(node: Node, *, force: bool) -> str:
         lines.append(f"conflist and executables are left: {failure}")
     with failures_of("router"):
         response = node.router.Reset(router_pb2.ResetRequest(), timeout=CLUSTER_TIMEOUT_S)
+    lines += [f"removed: {path}" for path in sandboxes.let_go_of_all()]
     lines += [f"left as it is: {switch}" for switch in response.left]
     lines.append("stop the services; `weave reset --files` then removes what they keep on disk")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
+from weave_cli import sandboxes
 from weave_cli.node import Failure
 
 # docs/adr/0004 and the plugin's own names.
@@ -56,6 +57,7 @@ def remove(places: Places, *, force: bool) -> str:
                 lines.append(f"removed: {path}")
         except OSError as error:
             raise Failure(f"{path} cannot be removed: {error.strerror}") from error
+    lines += [f"removed: {path}" for path in sandboxes.let_go_of_all()]
     for folder in (places.state_dir, places.run_dir):
         # A mount, perhaps: what matters is that it is empty.
         with contextlib.suppress(OSError):

@@ -29,6 +29,7 @@ _FORBIDDEN = re.compile(r"[^a-zA-Z0-9_.\-]")
 # Names that were given here; nobody else's are taken away.
 _OF_PROCESS = "weave-pid-"
 _OF_CONTAINER = "weave-container-"
+_GIVEN = (_OF_PROCESS, _OF_CONTAINER)
 _COMMAND_TIMEOUT_S = 10
 
 
@@ -80,10 +81,18 @@ def let_go(sandbox: Sandbox) -> None:
         _ip_netns("delete", path.name)
 
 
+def let_go_of_all() -> list[Path]:
+    """Takes all such names away, as when nobody attaches anything any more; gives them."""
+    names = sorted(path for prefix in _GIVEN for path in NAMED.glob(f"{prefix}*"))
+    for path in names:
+        _ip_netns("delete", path.name)
+    return names
+
+
 def is_named_here(sandbox: Sandbox) -> bool:
     """Was its namespace given a name here?"""
     path = Path(sandbox.netns)
-    return path.parent == NAMED and path.name.startswith((_OF_PROCESS, _OF_CONTAINER))
+    return path.parent == NAMED and path.name.startswith(_GIVEN)
 
 
 def _at(path: Path) -> Sandbox:
