@@ -17,7 +17,7 @@ nodes = st.integers(0, PEERS - 1)
 
 
 class MeshMachine(RuleBasedStateMachine):
-    """Writes, loss, cuts, crashes, clock jumps; the simulator's invariants hold throughout."""
+    """Writes, loss, cuts, crashes, standstills, clock jumps; the invariants hold throughout."""
 
     @initialize(seed=st.integers(0, 1000))
     def start(self, seed: int) -> None:
@@ -61,6 +61,10 @@ class MeshMachine(RuleBasedStateMachine):
     def jump_clock(self, number: int, seconds: float) -> None:
         self.cluster.nodes[number].clock_offset += seconds
 
+    @rule(number=nodes, seconds=st.sampled_from([0.5, 2.0, 9.0]))
+    def stand_still(self, number: int, seconds: float) -> None:
+        self.cluster.nodes[number].stall(seconds)
+
     @rule(seconds=st.sampled_from([0.01, 1.0, 10.0]))
     def wait(self, seconds: float) -> None:
         self.cluster.run(seconds)
@@ -80,4 +84,4 @@ class MeshMachine(RuleBasedStateMachine):
 
 
 TestMesh = MeshMachine.TestCase
-TestMesh.settings = settings(max_examples=15, stateful_step_count=20)
+TestMesh.settings = settings(max_examples=25, stateful_step_count=20)
