@@ -49,6 +49,8 @@ def test_a_node_uses_the_whole_universe_and_a_released_address_helps() -> None:
             assert "no free address is left in 10.32.0.0/28" in shown
 
         node.delete_pod("p0")
+        # A node that has been full for seconds shows no network to the runtime.
+        node.wait_ready()
         again = node.add_pod("again")
         assert again.address not in {pod.address for pod in pods[1:]}
 
