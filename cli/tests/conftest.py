@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli.tests.fake_node import FakeNode
+from weave_cli import sandboxes
 from weave_cli.__main__ import main
 
 
@@ -30,6 +31,12 @@ def node() -> Iterator[FakeNode]:
         fake = FakeNode(Path(directory))
         yield fake
         fake.close()
+
+
+@pytest.fixture(autouse=True)
+def no_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The namespaces of this machine are none of a test's business."""
+    monkeypatch.setattr(sandboxes, "NAMED", tmp_path / "netns")
 
 
 @pytest.fixture
