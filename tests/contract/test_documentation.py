@@ -28,5 +28,6 @@ def test_each_test_that_a_document_names_exists(document: Path) -> None:
     assert absent == []
 
 
-def test_the_defects_of_the_mesh_are_mapped() -> None:
-    assert "mesh-defects.md" in {document.name for document in DOCUMENTS}
+@pytest.mark.parametrize("name", ["mesh-defects.md", "address-defects.md"])
+def test_the_defects_of_weave_net_are_mapped(name: str) -> None:
+    assert name in {document.name for document in DOCUMENTS}
