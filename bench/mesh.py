@@ -36,7 +36,7 @@ PATIENCE_S = 120
 WIRE_GOAL_BYTES_S = 3000
 MEMORY_GOAL_MB = 32
 UPDATES = 20
-# As the overlay of the core has them.
+# The FULL_MESH_PEERS of the overlay, and its LOW_DEGREE, which is reached at once.
 FULL_MESH = 32
 SPARSE_LINKS = 6
 # From linux/sockios.h and linux/if.h.
@@ -158,7 +158,7 @@ async def measure(count: int, idle_s: float, secret: str) -> list[Row]:
         with launched(Path(folder), count, secret) as peers:
             await asyncio.gather(*(until_converged(peer, count) for peer in peers))
             converged_s = time.perf_counter() - begin
-            # Up to FULL_MESH peers each links to all; above, to about eight.
+            # Up to FULL_MESH peers each links to all; above, it adds links at leisure.
             wanted = count - 1 if count <= FULL_MESH else SPARSE_LINKS
             links = await asyncio.gather(*(until_converged(peer, count, wanted) for peer in peers))
             linked_s = time.perf_counter() - begin
