@@ -165,7 +165,7 @@ def test_redirects_do_not_leave_the_node(a: Node, b: Node) -> None:
                 packets.send_icmp(a.netns, GATEWAY, pod.ip, message)
             return _sees(wire, message)
 
-    a.forget_rule("guard_out", "icmp type")
+    a.forget_rule("redirects", "icmp type")
     assert redirects_arrive()
 
     a.reconcile()
@@ -176,7 +176,7 @@ def test_pods_do_not_take_redirects(a: Node, b: Node) -> None:
     pod, far = a.pods[0], b.pods[0]
     neighbour = ["10.32.0.99", "lladdr", "0e:00:00:00:00:99", "dev", "eth0", "nud", "permanent"]
     pod.netns.run("ip", "neigh", "replace", *neighbour)
-    a.forget_rule("guard_out", "icmp type")
+    a.forget_rule("redirects", "icmp type")
 
     def takes_redirects() -> bool:
         assert pod.ping(far.ip, count=1)
@@ -473,7 +473,7 @@ def test_a_pod_cannot_lie_about_itself(a: Node, b: Node, filters: Filters, lie: 
             packets.send_frame(liar.netns, "eth0", data)
             return packets.received(listener) is not None
 
-    a.forget_rule("guard", "jump from_pod")
+    a.forget_rule("guard", "goto from_pod")
     # Reverse path filtering would find a stolen address by itself.
     assert believed() or (lie == "address" and filters.rp_filter)
 
@@ -543,7 +543,7 @@ def test_tunnel_packets_are_taken_from_peers_only(whole: Cluster, a: Node, b: No
     def decapsulated() -> bool:
         return _arrives_by_tunnel(a, whole.outsider, str(b.pods[0].ip))
 
-    a.forget_rule("guard_in", "@peers")
+    a.forget_rule("mesh_in", "udp dport 6784 drop")
     assert decapsulated()
 
     a.reconcile()
@@ -556,7 +556,7 @@ def test_pods_cannot_send_into_the_tunnel_of_another_node(a: Node, b: Node) -> N
     def decapsulated() -> bool:
         return _arrives_by_tunnel(b, a.pods[0].netns, a.pods[1].ip)
 
-    a.forget_rule("guard_fw", "jump mesh_ports")
+    a.forget_rule("mesh_fw", "goto mesh_ports")
     assert decapsulated()
 
     a.reconcile()
@@ -567,8 +567,8 @@ def test_pods_cannot_send_into_the_tunnel_of_their_own_node(a: Node, b: Node) ->
     def decapsulated() -> bool:
         return _arrives_by_tunnel(a, a.pods[0].netns, b.pods[0].ip)
 
-    a.forget_rule("guard_in", "mesh_ports")
-    a.forget_rule("guard_in", "@peers")
+    a.forget_rule("mesh_in", "goto mesh_ports")
+    a.forget_rule("mesh_in", "udp dport 6784 drop")
     assert decapsulated()
 
     a.reconcile()
@@ -585,7 +585,7 @@ def test_pods_reach_no_peer_port_even_by_a_service(a: Node, b: Node, port: int) 
             packets.send_datagram(a.pods[0].netns, b.underlay, NODE_PORT, b"hidden words")
             return _sees(wire, b"hidden words")
 
-    a.forget_rule("guard_fw", "jump mesh_ports")
+    a.forget_rule("mesh_fw", "goto mesh_ports")
     assert arrives()
 
     a.reconcile()
@@ -620,6 +620,41 @@ def _arrives_by_tunnel(node: Node, sender: Netns, inner_source: str) -> bool:
     with packets.udp_socket(target.netns, PORT) as listener:
         packets.send_datagram(sender, node.underlay, 6784, packets.vxlan(inner))
         return packets.received(listener) is not None
+
+
+# Peers' packets around the overlay's: each would be an entry of its own in the table of connections
+
+
+def test_packets_around_the_overlay_are_not_tracked(a: Node, b: Node) -> None:
+    near, far = a.pods[0], b.pods[0]
+    a.foreign(
+        "table inet count { counter passes { } ; "
+        "chain in { type filter hook prerouting priority -100; "
+        "udp dport 6784 ct state != untracked counter name passes; } ; "
+        "chain out { type filter hook output priority 0; "
+        "udp dport 6784 ct state != untracked counter name passes; } ; }"
+    )
+
+    def tracked() -> int:
+        before = _passes(a)
+        assert near.ping(far.ip, count=1)
+        return _passes(a) - before
+
+    for chain in ("guard", "guard_out"):
+        a.forget_rule(chain, "notrack")
+        assert tracked() == 1
+        a.reconcile()
+    assert tracked() == 0
+
+
+def test_a_service_may_have_the_port_of_the_tunnels(a: Node) -> None:
+    """Only what goes to a peer itself is not tracked, and so not translated."""
+    pod = a.pods[0]
+    a.foreign(dnat(f"{pod.ip}:{PORT}", "output", f"ip daddr {SERVICE} udp dport 6784"))
+
+    with packets.udp_socket(pod.netns, PORT) as listener:
+        packets.send_datagram(a.netns, SERVICE, 6784, b"hello")
+        assert packets.received(listener) is not None
 
 
 def _sees(wire: socket.socket, words: bytes) -> bool:

@@ -1,17 +1,28 @@
 """The nftables table `inet weave`: its text, and updates of its sets' elements.
 
-Chains by hook; priorities are the design's (guard -300 runs before connection tracking at -200):
+Priorities are the design's; guard (-300) runs before connection tracking (-200).
 
-    prerouting  guard     a pod's port: only what is bound to it passes. A tunnel: only other peers'
-    blocks as
-                          source; what goes on to another peer is not tracked, or `ct state invalid
-                          drop` of kube-proxy kills TCP on asymmetric relay paths.
-    input       guard_in  pods do not speak to the peers' mesh and tunnel ports (after DNAT); tunnel
-    packets forward     guard_fw  are taken from known peers only. output      guard_out no
-    redirects: same-node pods would be told to speak to each other directly. forward     marks
-    only where a foreign forward chain drops by policy. postrouting nat       masquerade (a) pods
-    towards outside the universe, (b) what enters the overlay with a
-                          source outside it, so that the answer comes back by the overlay.
+| hook        | chain     | what it is for                                                      |
+|-------------|-----------|---------------------------------------------------------------------|
+| prerouting  | guard     | A pod's port: only what is bound to it passes. A tunnel: only other |
+|             |           | peers' blocks as source; what goes on to another peer is not        |
+|             |           | tracked, or `ct state invalid drop` of kube-proxy kills TCP on      |
+|             |           | asymmetric relay paths.                                             |
+| input       | guard_in  | Pods do not speak to this node's mesh and tunnel ports (after       |
+|             |           | DNAT); tunnel packets are taken from known peers only.              |
+| forward     | guard_fw  | Pods do not speak to other peers' mesh and tunnel ports (after      |
+|             |           | DNAT).                                                              |
+| output      | guard_out | No redirects: same-node pods would be told to speak to each other   |
+|             |           | directly.                                                           |
+| forward,    | marks,    | Only where a foreign forward chain drops by policy.                 |
+| postrouting | unmark    |                                                                     |
+| postrouting | nat       | Masquerade (a) pods towards outside the universe, (b) what enters   |
+|             |           | the overlay with a source outside it, so that the answer comes back |
+|             |           | by the overlay.                                                     |
+
+Every packet runs through the first four, so each asks first what tells most packets apart (where
+they come from, a port, a protocol) and has the rest in chains of its own (docs/adr/0011). Peers'
+packets around the overlay's are not tracked: all that could be known of them is who sent them.
 
 The table is replaced in one transaction: no packet sees it without its rules.
 """
@@ -44,6 +55,9 @@ _TUNNELS = "{ " + ", ".join(f'"{name}"' for name in naming.VXLAN.values()) + " }
 
 # Between tunnel ends only: link-local packets are never forwarded (RFC 4291 section 2.5.6).
 _PROBES = "ip6 saddr fe80::/10 ip6 daddr fe80::/10 icmpv6 type { echo-request, echo-reply }"
+# Tells nearly all packets apart at once. Other protocols may have anything in a port's place, so
+# what matches is looked at again.
+_TO_MESH_PORTS = f"th dport {MESH_PORTS}"
 
 # Name of each set and how it is declared.
 SETS: Mapping[str, str] = {
@@ -125,12 +139,12 @@ def _chains(options: RulesetOptions) -> dict[str, tuple[str, list[str]]]:
         "from_pod": ("", _from_pod()),
         "from_tunnel": ("", _from_tunnel()),
         "mesh_ports": ("", [f"udp dport {MESH_PORTS} drop", f"tcp dport {MESH_PORT} drop"]),
-        "guard": (
-            _hook("filter", "prerouting", -300),
-            [f"iifname {_PODS} jump from_pod", f"iifname {_TUNNELS} jump from_tunnel"],
-        ),
+        "mesh_in": ("", _mesh_in()),
+        "mesh_fw": ("", _mesh_fw()),
+        "redirects": ("", _redirects()),
+        "guard": (_hook("filter", "prerouting", -300), _guard()),
         "guard_in": (_hook("filter", "input", -300), _guard_in(options)),
-        "guard_fw": (_hook("filter", "forward", -300), _guard_fw()),
+        "guard_fw": (_hook("filter", "forward", -300), [f"{_TO_MESH_PORTS} jump mesh_fw"]),
         "guard_out": (_hook("filter", "output", -300), _guard_out(options)),
         "nat": (_hook("nat", "postrouting", 100), _nat(options)),
     }
@@ -143,45 +157,67 @@ def _hook(kind: str, hook: str, priority: int) -> str:
     return f"type {kind} hook {hook} priority {priority}; policy accept;"
 
 
+def _guard() -> list[str]:
+    tunnels = ", ".join(f'"{name}" : goto from_tunnel' for name in naming.VXLAN.values())
+    return [
+        f"iifname {_PODS} goto from_pod",
+        f"iifname vmap {{ {tunnels} }}",
+        *(f"udp dport {TUNNEL_PORT} {_HEADER[f]} saddr @peers{f} notrack accept" for f in Family),
+    ]
+
+
 def _from_pod() -> list[str]:
     return [
-        *(f"iifname . ether saddr . {_HEADER[f]} saddr @bindings{f} return" for f in Family),
+        *(f"iifname . ether saddr . {_HEADER[f]} saddr @bindings{f} accept" for f in Family),
         "drop",
     ]
 
 
 def _from_tunnel() -> list[str]:
     return [
-        f"{_PROBES} return",
+        # What follows lets this pass as well; nearly all is for pods of this node.
+        *(f"{_HEADER[f]} saddr @remote{f} {_HEADER[f]} daddr @local{f} accept" for f in Family),
+        f"{_PROBES} accept",
         *(f"{_HEADER[f]} saddr != @remote{f} drop" for f in Family),
         *(f"{_HEADER[f]} daddr @remote{f} notrack" for f in Family),
     ]
 
 
 def _guard_in(options: RulesetOptions) -> list[str]:
-    rules = [f"iifname {_PODS} jump mesh_ports", f"iifname {_TUNNELS} jump mesh_ports"]
-    rules += [f"udp dport {TUNNEL_PORT} {_HEADER[f]} saddr != @peers{f} drop" for f in Family]
+    rules = [f"{_TO_MESH_PORTS} jump mesh_in"]
     if not options.exposed:
         rules += [f"iifname {_TUNNELS} {_PROBES} accept"]
         rules += [f"iifname {_PODS} drop", f"iifname {_TUNNELS} drop"]
     return rules
 
 
-def _guard_fw() -> list[str]:
+def _mesh_in() -> list[str]:
     return [
-        f"iifname {devices} {_HEADER[f]} daddr @peers{f} jump mesh_ports"
+        f"iifname {_PODS} goto mesh_ports",
+        f"iifname {_TUNNELS} goto mesh_ports",
+        *(f"{_HEADER[f]} saddr @peers{f} return" for f in Family),
+        f"udp dport {TUNNEL_PORT} drop",
+    ]
+
+
+def _mesh_fw() -> list[str]:
+    return [
+        f"iifname {devices} {_HEADER[f]} daddr @peers{f} goto mesh_ports"
         for devices in (_PODS, _TUNNELS)
         for f in Family
     ]
 
 
+def _redirects() -> list[str]:
+    return [
+        f"oifname {devices} {redirect} drop"
+        for devices in (_PODS, _TUNNELS, f'"{naming.BRIDGE}"')
+        for redirect in ("icmp type redirect", "icmpv6 type nd-redirect")
+    ]
+
+
 def _guard_out(options: RulesetOptions) -> list[str]:
-    rules = []
-    for devices in (_PODS, _TUNNELS, f'"{naming.BRIDGE}"'):
-        rules += [
-            f"oifname {devices} icmp type redirect drop",
-            f"oifname {devices} icmpv6 type nd-redirect drop",
-        ]
+    rules = ["meta l4proto { icmp, ipv6-icmp } jump redirects"]
     if not options.exposed:
         # What the kernel itself has to say about pods' packets still leaves.
         errors = "{ destination-unreachable, time-exceeded, parameter-problem }"
@@ -193,6 +229,9 @@ def _guard_out(options: RulesetOptions) -> list[str]:
                 f"oifname {devices} icmpv6 type {errors6} accept",
                 f"oifname {devices} drop",
             ]
+    rules += [
+        f"udp dport {TUNNEL_PORT} {_HEADER[f]} daddr @peers{f} notrack accept" for f in Family
+    ]
     return rules
 
 
