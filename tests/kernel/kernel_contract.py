@@ -18,7 +18,7 @@ from weave_router.core import state as kernel_state
 from weave_router.core.attachments import Attachment, Phase, Record
 from weave_router.core.diff import Add, Change, Remove, UpdateSets, diff
 from weave_router.core.inputs import Inputs, Options, Peer
-from weave_router.core.state import KernelObject, KernelState, Link, LinkKind, Vxlan
+from weave_router.core.state import KernelObject, KernelState, Link, LinkKind, Rule, Vxlan
 from weave_router.errors import HostNamespace, InterfaceTaken, NoSuchNamespace
 from weave_router.kernel.api import Kernel, PodLink
 
@@ -36,6 +36,9 @@ SWITCHES = (
     "net/ipv6/conf/vxlan-6784/disable_ipv6",
     "net/ipv4/conf/vxlan-6784/rp_filter",
 )
+
+# As older releases led what comes out of a tunnel to a table of its own.
+_RULE = Rule(Family.IPV4, 6784, "vxlan-6784", 6784)
 
 
 def ring(universe: Prefix, *owners: PeerName) -> RingView:
@@ -310,12 +313,22 @@ def test_adding_what_is_there_is_refused(rig: Rig) -> None:
     assert (len(first), len(second)) == (0, 1)
 
 
+def test_rules_of_older_releases_are_found_and_removed(rig: Rig) -> None:
+    desired = rig.reconcile(inputs())
+    home = kernel_state.Route(V4.halves()[0], kernel_state.RouteKind.THROW, _RULE.table)
+    rig.do(lambda: rig.kernel.apply([Add(home), Add(_RULE)]))
+    assert diff(desired, rig.found()) == [Remove(_RULE), Remove(home)]
+
+    rig.reconcile(inputs())
+    assert diff(desired, rig.found()) == []
+
+
 def test_removing_what_is_gone_is_success(rig: Rig) -> None:
     desired = rig.reconcile(inputs())
     (entry,) = (x for x in desired.fdb if x.remote == Prefix.parse("10.99.0.2"))
     neighbour = next(iter(desired.neighbours))
     address = next(x for x in desired.addresses if x.prefix == OVERLAY[0])
-    gone: list[KernelObject] = [entry, neighbour, address, next(iter(desired.rules))]
+    gone: list[KernelObject] = [entry, neighbour, address, _RULE]
     gone += [x for x in desired.routes if x.destination == V4]
     removals = [Remove(what) for what in gone]
 

@@ -231,7 +231,7 @@ NODE_MUTATIONS = {
     "route to the pod": "ip route del 10.32.0.2",
     "route to a peer": "ip route del 10.40.0.0/13",
     "unreachable rest": "ip route del unreachable 10.32.0.0/12",
-    "transit rule": "ip rule del preference 6784",
+    "rule of an older release": "ip rule add iif vxlan-6784 lookup 6784 pref 6784 protocol 84",
     "overlay address": "ip addr del 10.32.0.1/32 dev vxlan-6784",
     "extra overlay address": "ip addr add 10.32.0.77/32 dev weave",
     "tunnel down": "ip link set vxlan-6784 down",

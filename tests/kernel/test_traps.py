@@ -381,7 +381,7 @@ def test_tcp_survives_an_asymmetric_relay(a: Node, b: Node, c: Node) -> None:
         "ct state invalid drop; } ; }"
     )
     near, far = a.pods[0], c.pods[0]
-    b.forget_rule("from_tunnel", "notrack")
+    b.forget_rule("transit", "notrack")
     assert near.ping(far.ip)
     assert not packets.can_talk_tcp(near.netns, far.netns, far.ip)
 
@@ -407,12 +407,15 @@ def test_a_routing_loop_ends_after_one_packet(whole: Cluster, a: Node, b: Node, 
         return _passes(a) - before
 
     for node in (a, b):
-        node.netns.run("ip", "rule", "del", "preference", "6784")
+        node.forget_rule("transit", "reject")
     assert looped() > 10
 
     for node in (a, b):
         node.reconcile()
     assert looped() == 1
+    for far in (c.pods[0].ip, c.pods[0].ip6):
+        output = d.pods[0].netns.run("ping", "-n", "-c", "1", "-W", "1", far, check=False)
+        assert "unreachable" in output.lower()
 
 
 def _passes(node: Node) -> int:

@@ -169,7 +169,7 @@ def test_nothing_is_left_of_an_install_but_what_is_said(lab: Lab) -> None:
     for name in said:
         node.exec(["sysctl", "-qw", f"{name}={switches_before[name]}"])
     assert {key for key in before if while_there[key] != before[key]} >= {
-        *("links", "addresses", "routes", "rules", "nftables", "files", "sockets")
+        *("links", "addresses", "routes", "nftables", "files", "sockets")
     }
     on_disk = {"files", "sockets"}
     assert [

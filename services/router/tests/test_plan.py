@@ -12,17 +12,18 @@ from services.router.tests.worlds import NAMES, SELF, V4, V6, inputs
 from weave_model.prefix import Family, Prefix
 from weave_model.ring import OwnedBlock, RingView
 from weave_router.core import naming, plan, ports, tunnels
-from weave_router.core.diff import diff
+from weave_router.core.diff import Remove, diff
 from weave_router.core.inputs import Inputs, Options, Path, PathKind, Peer
 from weave_router.core.state import (
     MAIN_TABLE,
-    TRANSIT_TABLE,
     Accept,
     Blocker,
+    Element,
     KernelState,
     Link,
     Route,
     RouteKind,
+    Rule,
 )
 from weave_router.kernel.fake import FakeKernel
 
@@ -40,33 +41,49 @@ PORT = ports.Port(
 )
 
 
-def routes(of: Inputs, table: int = MAIN_TABLE, found: KernelState | None = None) -> set[Route]:
-    desired = plan.plan(of, found or KernelState())
-    return {route for route in desired.routes if route.table == table}
+def routes(of: Inputs, found: KernelState | None = None) -> frozenset[Route]:
+    return plan.plan(of, found or KernelState()).routes
 
 
-def tunnel_route(block: Prefix, table: int = MAIN_TABLE, hop: str = "10.99.0.2") -> Route:
+def relayed_blocks(of: Inputs, found: KernelState | None = None) -> frozenset[Element]:
+    return plan.plan(of, found or KernelState()).sets["relayed4"]
+
+
+def tunnel_route(block: Prefix, hop: str = "10.99.0.2") -> Route:
     gateway = Prefix.parse(hop)
-    return Route(block, table=table, link="vxlan-6784", gateway=gateway, onlink=True, source=OWN)
+    return Route(block, link="vxlan-6784", gateway=gateway, onlink=True, source=OWN)
 
 
 def test_a_remote_block_goes_to_its_owner_and_the_rest_nowhere() -> None:
     assert routes(BASE) == {tunnel_route(UPPER), Route(V4, RouteKind.UNREACHABLE)}
 
 
-def test_transit_knows_direct_peers_and_leads_home() -> None:
-    assert routes(BASE, TRANSIT_TABLE) == {
-        tunnel_route(UPPER, TRANSIT_TABLE),
-        Route(V4, RouteKind.UNREACHABLE, TRANSIT_TABLE),
-        Route(LOWER, RouteKind.THROW, TRANSIT_TABLE),
-    }
-
-
-def test_a_relayed_peer_is_in_the_main_table_only() -> None:
+def test_a_relayed_peer_is_closed_to_transit() -> None:
     relayed = replace(BASE, paths={OTHER: Path(PathKind.RELAY, via=THIRD)})
 
     assert tunnel_route(UPPER, hop="10.99.0.3") in routes(relayed)
-    assert not {r for r in routes(relayed, TRANSIT_TABLE) if r.destination == UPPER}
+    assert relayed_blocks(relayed) == {UPPER}
+    assert relayed_blocks(BASE) == frozenset()
+
+
+def test_transit_is_closed_before_the_relay_is_used_and_opened_after() -> None:
+    found = plan.plan(BASE, KernelState())
+    relayed = plan.plan(replace(BASE, paths={OTHER: Path(PathKind.RELAY, via=THIRD)}), found)
+
+    def steps(desired: KernelState, found: KernelState) -> list[str]:
+        return [type(operation).__name__ for operation in diff(desired, found)]
+
+    assert steps(relayed, found) == ["UpdateSets", "Change"]
+    assert steps(found, relayed) == ["Change", "UpdateSets"]
+
+
+def test_rules_and_routes_for_transit_of_older_releases_go() -> None:
+    found = plan.plan(BASE, KernelState())
+    rule = Rule(Family.IPV4, 6784, "vxlan-6784", 6784)
+    home = Route(LOWER, RouteKind.THROW, 6784)
+    older = replace(found, rules=frozenset({rule}), routes=found.routes | {home})
+
+    assert diff(plan.plan(BASE, older), older) == [Remove(rule), Remove(home)]
 
 
 def test_a_direct_peer_needs_no_tunnel() -> None:
@@ -101,10 +118,8 @@ def test_a_peer_with_an_address_of_this_node_is_unreachable() -> None:
 
 def test_one_owner_of_everything_leaves_no_rest() -> None:
     all_theirs = replace(BASE, rings={Family.IPV4: RingView(V4, (OwnedBlock(V4, OTHER),))})
-    all_ours = replace(BASE, rings={Family.IPV4: RingView(V4, (OwnedBlock(V4, SELF),))})
 
     assert routes(all_theirs) == {tunnel_route(V4)}
-    assert routes(all_ours, TRANSIT_TABLE) == {Route(V4, RouteKind.THROW, TRANSIT_TABLE)}
 
 
 def test_a_pod_whose_link_is_gone_has_nothing_left() -> None:

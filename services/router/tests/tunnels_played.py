@@ -99,7 +99,7 @@ class Network:
         return {peer: path.kind for peer, path in self.nodes[name].paths.items()}
 
     def delivers(self, source: PeerName, target: PeerName) -> bool:
-        """Would a packet come through, by the routes and transit tables of all nodes?"""
+        """Would a packet come through, by the routes of all nodes and what they let transit?"""
         path = self.nodes[source].paths.get(target, Path())
         hop = target if path.via is None else path.via
         if (source, hop) in self.cut:

@@ -38,7 +38,6 @@ def plan(inputs: Inputs, found: KernelState) -> KernelState:
         links=frozenset(devices) | frozenset(ports.link(port) for port in inputs.ports),
         addresses=tunnels.addresses(inputs, devices, found),
         routes=frozenset(block_routes) | frozenset(routes.port_routes(inputs)),
-        rules=frozenset(routes.rules(options, vxlans)),
         neighbours=frozenset(neighbours),
         fdb=frozenset(fdb),
         sysctls=frozenset(switches.wanted(options, found)),

@@ -1,46 +1,27 @@
-"""Routes and rules: the ring as a routing table.
+"""Routes: the ring as a routing table.
 
 An address lives on the peer that owns its block, so a node's routes are: each own pod by a /32 or
 /128; each remote peer's blocks by that peer's path; the rest of the universe `unreachable` (or pods
 that scan unallocated addresses would fill the neighbour table that all namespaces share).
 
-Transit, that is packets that come out of a tunnel, looks up a table of its own, which knows peers
-reached directly only: so two nodes that route to each other by mistake send a packet on once, not
-64 times. Own blocks are `throw` there, which leads back to the main table and the pods' routes in
-it.
+Transit, that is what comes out of a tunnel, may go on to peers reached directly only: so two nodes
+that route to each other by mistake send a packet on once, not 64 times. `relayed` are the blocks of
+all others: the guard refuses what comes out of a tunnel for them. A routing table for transit would
+do as well, but the one rule that leads there makes all look-ups of the host longer (docs/adr/0012).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from weave_model.peer import PeerName
 from weave_model.prefix import Family, Prefix, coalesce
 from weave_model.ring import RingView
 from weave_router.core import naming, ports
-from weave_router.core.inputs import Inputs, Options, Path, PathKind, Peer
-from weave_router.core.state import (
-    MAIN_TABLE,
-    TRANSIT_TABLE,
-    KernelState,
-    Link,
-    Route,
-    RouteKind,
-    Rule,
-)
+from weave_router.core.inputs import Inputs, Path, PathKind, Peer
+from weave_router.core.state import KernelState, Route, RouteKind
 
 Hops = Mapping[PeerName, tuple[str, Prefix]]
-
-
-def rules(options: Options, tunnels: Iterable[Link]) -> list[Rule]:
-    """What comes out of a tunnel looks up the transit table."""
-    families = {universe.family for universe in options.universes}
-    return [
-        Rule(family, TRANSIT_TABLE, tunnel.name, TRANSIT_TABLE)
-        for tunnel in tunnels
-        for family in families
-    ]
 
 
 def port_routes(inputs: Inputs) -> Iterable[Route]:
@@ -52,17 +33,11 @@ def port_routes(inputs: Inputs) -> Iterable[Route]:
 
 def block_routes(inputs: Inputs, hops: Hops) -> list[Route]:
     """Routes of all blocks and of what is nobody's. Ring and peers are known."""
-    routes = [
-        Route(universe, RouteKind.UNREACHABLE, table)
-        for universe in universes(inputs)
-        for table in (MAIN_TABLE, TRANSIT_TABLE)
-    ]
+    routes = [Route(universe, RouteKind.UNREACHABLE) for universe in universes(inputs)]
     own = inputs.options.name
     peers = {peer.name: peer for peer in inputs.peers or () if peer.name != own}
     for name, blocks in blocks_by_owner(inputs.rings or {}).items():
-        if name == own:
-            routes += [Route(block, RouteKind.THROW, TRANSIT_TABLE) for block in blocks]
-        elif name in peers:
+        if name in peers:
             routes += _peer_routes(inputs, hops, peers[name], blocks)
     # A block that is the whole universe takes the place of the route that would catch the rest.
     by_key = {route.key: route for route in routes}
@@ -79,6 +54,18 @@ def found_block_routes(inputs: Inputs, found: KernelState) -> list[Route]:
         if route.link not in links
         and not route.link.startswith(naming.POD_LINK_PREFIX)
         and route.destination not in pods
+    ]
+
+
+def relayed(inputs: Inputs) -> list[Prefix] | None:
+    """Blocks of the peers that are reached by way of another; None: not known yet."""
+    if inputs.rings is None or inputs.peers is None:
+        return None
+    return [
+        block
+        for name, blocks in blocks_by_owner(inputs.rings).items()
+        if inputs.paths.get(name, Path()).kind is PathKind.RELAY
+        for block in blocks
     ]
 
 
@@ -112,17 +99,12 @@ def _peer_routes(
                 gateway = next((a for a in peer.underlay if a.family is Family.IPV4), None)
                 if gateway is None:
                     continue
-                direct = Route(block, link=path.link, gateway=gateway, source=source, mtu=path.mtu)
-                yield direct
-                yield replace(direct, table=TRANSIT_TABLE)
+                yield Route(block, link=path.link, gateway=gateway, source=source, mtu=path.mtu)
             case PathKind.VXLAN | PathKind.DIRECT:
                 if peer.name in hops:
                     mtu = path.mtu if path.kind is PathKind.VXLAN else path.tunnel_mtu
-                    tunnel = _tunnel_route(hops[peer.name], peer.name, block, source, mtu)
-                    yield tunnel
-                    yield replace(tunnel, table=TRANSIT_TABLE)
+                    yield _tunnel_route(hops[peer.name], peer.name, block, source, mtu)
             case PathKind.RELAY:
-                # Not in the transit table: what comes out of a tunnel is relayed once at most.
                 if path.via is not None and path.via in hops:
                     yield _tunnel_route(hops[path.via], path.via, block, source, path.mtu)
 

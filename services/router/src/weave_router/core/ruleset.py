@@ -5,9 +5,9 @@ Priorities are the design's; guard (-300) runs before connection tracking (-200)
 | hook        | chain     | what it is for                                                      |
 |-------------|-----------|---------------------------------------------------------------------|
 | prerouting  | guard     | A pod's port: only what is bound to it passes. A tunnel: only other |
-|             |           | peers' blocks as source; what goes on to another peer is not        |
+|             |           | peers' blocks as source. What goes on to another peer is not        |
 |             |           | tracked, or `ct state invalid drop` of kube-proxy kills TCP on      |
-|             |           | asymmetric relay paths.                                             |
+|             |           | asymmetric relay paths; and it is relayed no second time.           |
 | input       | guard_in  | Pods do not speak to this node's mesh and tunnel ports (after       |
 |             |           | DNAT); tunnel packets are taken from known peers only.              |
 | forward     | guard_fw  | Pods do not speak to other peers' mesh and tunnel ports (after      |
@@ -21,7 +21,7 @@ Priorities are the design's; guard (-300) runs before connection tracking (-200)
 |             |           | by the overlay.                                                     |
 
 Every packet runs through the first four, so each asks first what tells most packets apart (where
-they come from, a port, a protocol) and has the rest in chains of its own (docs/adr/0011). Peers'
+they come from, a port, a protocol) and has the rest in chains of its own (docs/adr/0012). Peers'
 packets around the overlay's are not tracked: all that could be known of them is who sent them.
 
 The table is replaced in one transaction: no packet sees it without its rules.
@@ -64,7 +64,7 @@ SETS: Mapping[str, str] = {
     **{f"bindings{f}": f"type ifname . ether_addr . {_ADDRESS_TYPE[f]}" for f in Family},
     **{
         f"{stem}{f}": f"type {_ADDRESS_TYPE[f]}; flags interval"
-        for stem in ("universe", "local", "remote", "peers")
+        for stem in ("universe", "local", "remote", "relayed", "peers")
         for f in Family
     },
 }
@@ -137,6 +137,7 @@ def element_text(element: Element) -> str:
 def _chains(options: RulesetOptions) -> dict[str, tuple[str, list[str]]]:
     chains = {
         "from_pod": ("", _from_pod()),
+        "transit": ("", _transit()),
         "from_tunnel": ("", _from_tunnel()),
         "mesh_ports": ("", [f"udp dport {MESH_PORTS} drop", f"tcp dport {MESH_PORT} drop"]),
         "mesh_in": ("", _mesh_in()),
@@ -179,7 +180,15 @@ def _from_tunnel() -> list[str]:
         *(f"{_HEADER[f]} saddr @remote{f} {_HEADER[f]} daddr @local{f} accept" for f in Family),
         f"{_PROBES} accept",
         *(f"{_HEADER[f]} saddr != @remote{f} drop" for f in Family),
-        *(f"{_HEADER[f]} daddr @remote{f} notrack" for f in Family),
+        *(f"{_HEADER[f]} daddr @remote{f} goto transit" for f in Family),
+    ]
+
+
+def _transit() -> list[str]:
+    return [
+        "ip daddr @relayed4 reject with icmp host-unreachable",
+        "ip6 daddr @relayed6 reject with icmpv6 addr-unreachable",
+        "notrack",
     ]
 
 

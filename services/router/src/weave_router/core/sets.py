@@ -46,5 +46,6 @@ def _prefix_sets(inputs: Inputs) -> dict[str, list[Prefix] | None]:
         "universe": routes.universes(inputs),
         "local": local,
         "remote": remote,
+        "relayed": routes.relayed(inputs),
         "peers": peers,
     }

@@ -15,8 +15,6 @@ from weave_model.prefix import Family, Prefix, format_address
 # Marks our routes and rules among all others (rtnetlink: rtm_protocol).
 ROUTE_PROTOCOL = 84
 MAIN_TABLE = 254
-# Transit: packets that come out of a tunnel. Also the preference of the rules that lead there.
-TRANSIT_TABLE = 6784
 
 
 class LinkKind(enum.StrEnum):
@@ -125,7 +123,10 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A policy rule of protocol 84: what comes in by `link` looks up `table`."""
+    """A policy rule of protocol 84: what comes in by `link` looks up `table`.
+
+    Older releases made such rules. None is wanted any more: they are found and removed.
+    """
 
     family: Family
     preference: int
