@@ -11,7 +11,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import attach, handmade, processes, routes, steps, throughput
+from bench import attach, handmade, path_cost, processes, routes, steps, throughput
 from bench.figures import Row, markdown
 from bench.plugin import BenchError, Plugin, reference, started
 from bench.throughput import Way
@@ -40,7 +40,7 @@ def measure(lab: Lab, samples: int, rounds: int, work_dir: Path) -> list[Row]:
     with (
         started("weave-net", executable, config, BIN_DIR, node.enter()) as ours,
         started("weave-net on n2", executable, config, BIN_DIR, elsewhere) as ours_elsewhere,
-        reference(work_dir) as other,
+        reference(work_dir, handmade.MTU) as other,
     ):
         tell("ADD and DEL")
         rows = attach.latency(ours, other, samples, tell)
@@ -99,6 +99,9 @@ def main() -> int:
     parser.add_argument(
         "--json", type=Path, default=Path("build/bench.json"), help="where figures go"
     )
+    parser.add_argument(
+        "--path", action="store_true", help="only what the parts of a packet's path cost"
+    )
     arguments = parser.parse_args()
     try:
         tell("bringing up a lab")
@@ -106,6 +109,9 @@ def main() -> int:
             Lab.up(LabSpec(name=LAB, nodes=2), tell) as lab,
             tempfile.TemporaryDirectory(prefix="weave-bench.") as work_dir,
         ):
+            if arguments.path:
+                sys.stdout.write(path_cost.table(lab, arguments.rounds, tell) + "\n")
+                return 0
             rows = measure(lab, arguments.samples, arguments.rounds, Path(work_dir))
     except (BenchError, LabError) as error:
         tell(f"bench: {error}")

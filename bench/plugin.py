@@ -115,7 +115,7 @@ def started(
 
 
 @contextlib.contextmanager
-def reference(work_dir: Path) -> Iterator[Plugin]:
+def reference(work_dir: Path, mtu: int) -> Iterator[Plugin]:
     """The reference `bridge` with `host-local` and ipMasq, in a namespace of its own."""
     for binary in ("bridge", "host-local"):
         if not (REFERENCE_DIR / binary).exists():
@@ -131,6 +131,7 @@ def reference(work_dir: Path) -> Iterator[Plugin]:
         "bridge": "cni0",
         "isGateway": True,
         "ipMasq": True,
+        "mtu": mtu,
         "ipam": {
             "type": "host-local",
             "dataDir": str(work_dir / "host-local"),

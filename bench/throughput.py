@@ -7,6 +7,7 @@ import statistics
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bench.figures import Row
 from bench.plugin import BenchError
@@ -61,7 +62,11 @@ def compare(
     measure: str, ours: Way, reference: Way, rounds: int, tell: Callable[[str], None]
 ) -> list[Row]:
     """Medians of the rounds. The ratio is the median of the rounds' own: what else the machine does
-    changes from minute to minute, and meets both ways of a round alike."""
+    changes from minute to minute, and meets both ways of a round alike.
+
+    Raises BenchError, also when the pods' devices are not alike.
+    """
+    _must_be_alike(ours, reference)
     rates: dict[str, list[float]] = {ours.name: [], reference.name: []}
     for number in range(rounds):
         for way in (ours, reference) if number % 2 else (reference, ours):
@@ -79,3 +84,22 @@ def compare(
             is_at_least=True,
         )
     ]
+
+
+def _must_be_alike(*ways: Way) -> None:
+    """A larger packet, or more of them at once, is another measure."""
+    devices = {
+        (device["mtu"], device["gso_max_size"], device["gro_max_size"])
+        for way in ways
+        for end in (way.server, way.client)
+        for device in _eth0(end)
+    }
+    if len(devices) != 1:
+        raise BenchError(f"MTU, GSO and GRO of the pods differ: {sorted(devices)}")
+
+
+def _eth0(end: Sequence[str]) -> list[dict[str, Any]]:
+    command = [*end, "ip", "-details", "-json", "link", "show", "dev", "eth0"]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=10)
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found

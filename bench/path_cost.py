@@ -1,0 +1,155 @@
+"""What parts of a packet's path cost: TCP with one of them away beside TCP with all of them.
+
+The routers are ended meanwhile, or they would put back what is taken. Rates of a busy machine say
+little; the time on processors that a gigabyte takes at both ends says more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import resource
+import statistics
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import handmade
+from bench.plugin import BenchError
+from bench.throughput import PORT, Way
+from weave_lab import Lab, Node
+
+AMOUNT = "1G"
+_TABLE = "inet weave"
+_CHAINS = ("guard", "guard_in", "guard_fw", "guard_out", "nat")
+_UNTRACKED = "notrack accept"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A change of the path: what nft makes of the table as it is listed, and commands around it."""
+
+    name: str
+    rules: Callable[[str], str] = str
+    begin: Sequence[str] = ()
+    end: Sequence[str] = ()
+
+
+def _anew(listing: str) -> str:
+    return f"table {_TABLE}\ndelete table {_TABLE}\n{listing}"
+
+
+def _tracked(listing: str) -> str:
+    return _anew("\n".join(line for line in listing.splitlines() if _UNTRACKED not in line) + "\n")
+
+
+def _without(what: str) -> Callable[[str], str]:
+    return lambda _: f"delete {what}\n"
+
+
+_RULE = ("pref", "6784", "iif", "vxlan-6784", "lookup", "6784")
+PARTS = (
+    Part("no table", _without(f"table {_TABLE}")),
+    *(Part(f"no chain {chain}", _without(f"chain {_TABLE} {chain}")) for chain in _CHAINS),
+    Part("packets of the underlay tracked", _tracked),
+    Part("a policy rule", _anew, ("ip", "rule", "add", *_RULE), ("ip", "rule", "del", *_RULE)),
+)
+
+
+def table(lab: Lab, rounds: int, tell: Callable[[str], None]) -> str:
+    """Markdown: each part's share of the processor time between nodes and on one node."""
+    nodes = [lab.node("n1"), lab.node("n2")]
+    server, near = (nodes[0].add_pod(name) for name in ("server", "near"))
+    far = nodes[1].add_pod("far")
+    between = Way("between nodes", server.enter(), far.enter(), server.address)
+    within = Way("on one node", server.enter(), near.enter(), server.address)
+    for node in nodes:
+        node.kill("router")
+    costs: dict[tuple[str, str], list[float]] = {}
+    with handmade.vxlan() as by_hand:
+        for number in range(rounds):
+            for way in (between, within):
+                costs.setdefault(("as it is", way.name), []).append(processor_s(way))
+            costs.setdefault(("by hand", between.name), []).append(processor_s(by_hand))
+            for part in PARTS:
+                with _changed(nodes, part):
+                    for way in (between, within):
+                        costs.setdefault((part.name, way.name), []).append(processor_s(way))
+            tell(f"  {number + 1} of {rounds}")
+    lines = ["| path | between nodes, s/GB | on one node, s/GB |", "|---|---|---|"]
+    for name in ("as it is", *(part.name for part in PARTS), "by hand"):
+        cells = [_cell(costs, name, way.name) for way in (between, within)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def processor_s(way: Way) -> float:
+    """Processor time per gigabyte of both ends and of the kernel's threads for packets. Raises
+    BenchError."""
+    before = _used_s()
+    server = subprocess.Popen(
+        [*way.server, "iperf3", "--server", "--one-off", "--port", PORT, "--forceflush"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout
+    try:
+        for line in server.stdout:
+            if "listening" in line:
+                break
+        client = ["iperf3", "--client", way.address, "--bytes", AMOUNT, "--port", PORT, "--json"]
+        done = subprocess.run(
+            [*way.client, *client], capture_output=True, text=True, timeout=60, check=False
+        )
+        report = json.loads(done.stdout or "{}")
+        if done.returncode or "error" in report:
+            raise BenchError(f"{way.name}: {report.get('error') or done.stderr.strip()}")
+        server.communicate(timeout=10)
+    finally:
+        server.kill()
+        server.wait()
+    return (_used_s() - before) / (float(report["end"]["sum_received"]["bytes"]) / 1e9)
+
+
+def _used_s() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime + sum(map(_thread_s, _packet_threads()))
+
+
+def _packet_threads() -> list[Path]:
+    names = Path("/proc").glob("[0-9]*/comm")
+    return [name.parent for name in names if name.read_text().startswith("ksoftirqd")]
+
+
+def _thread_s(process: Path) -> float:
+    return int((process / "schedstat").read_text().split()[0]) / 1e9
+
+
+@contextlib.contextmanager
+def _changed(nodes: list[Node], part: Part) -> Iterator[None]:
+    listings = [_run(node, "nft", "list", "table", *_TABLE.split()) for node in nodes]
+    for node, listing in zip(nodes, listings, strict=True):
+        _run(node, "nft", "-f", "-", stdin=part.rules(listing))
+        if part.begin:
+            _run(node, *part.begin)
+    yield
+    for node, listing in zip(nodes, listings, strict=True):
+        _run(node, "nft", "-f", "-", stdin=_anew(listing))
+        if part.end:
+            _run(node, *part.end)
+
+
+def _run(node: Node, *command: str, stdin: str | None = None) -> str:
+    done = node.exec(command, stdin=stdin)
+    if done.returncode:
+        raise BenchError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _cell(costs: dict[tuple[str, str], list[float]], name: str, way: str) -> str:
+    found, whole = costs.get((name, way)), costs["as it is", way]
+    if found is None:
+        return "-"
+    ratio = statistics.median(a / b for a, b in zip(found, whole, strict=True))
+    return f"{statistics.median(found):.3f} ({ratio - 1:+.1%})"
