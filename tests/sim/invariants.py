@@ -4,6 +4,7 @@ time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 from operator import xor
 
@@ -25,15 +26,17 @@ class Broken(AssertionError):
 
 
 class Watchman:
-    """Looks at every effect and every node after each of its inputs."""
+    """Looks at every effect of nodes (all unless told) and at a node after each of its inputs."""
 
-    def __init__(self, cluster: Cluster, connection_limit: int) -> None:
+    def __init__(
+        self, cluster: Cluster, connection_limit: int, nodes: Sequence[Node] | None = None
+    ) -> None:
         self._cluster = cluster
         self._limit = connection_limit
         self._newest: dict[tuple[int, int, DocumentId], Document] = {}
         self._inputs = 0
         self.liars: set[PeerName] = set()
-        for node in cluster.nodes:
+        for node in cluster.nodes if nodes is None else nodes:
             self.watch(node)
 
     def watch(self, node: Node) -> None:

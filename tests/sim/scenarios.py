@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from random import Random
 
 from tests.sim.cluster import Cluster
+from tests.sim.invariants import Watchman
 from tests.sim.node import Node
 from weave_gossip.core.documents import Document, DocumentId
+from weave_gossip.core.options import MeshOptions
 from weave_model.peer import PeerName
 
 SMALL_PEERS = 100
@@ -19,6 +21,8 @@ RING_BYTES = 200
 UPDATES = 20
 SPLIT_S = 300.0
 CRASH_DRAWS = 100
+# Nodes at which all invariants are checked: looking at each of a thousand would take twice as long.
+WATCHED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,14 @@ class Row:
 
 
 def form(seed: int, peers: int) -> tuple[Cluster, float]:
-    """A mesh of peers that each hold a ring document; seconds from the last start to agreement."""
+    """A mesh of peers that each hold a ring document; seconds from the last start to agreement.
+
+    Invariants are checked at some of the peers from then on; a broken one raises.
+    """
     cluster = Cluster(peers, seed, seeds=TARGETS)
+    # Not drawn from what the run is drawn from: it is the same whoever is watched.
+    watched = Random(seed).sample(cluster.nodes, min(WATCHED, peers))
+    Watchman(cluster, MeshOptions().connection_limit, watched)
     for node in cluster.nodes:
         cluster.scheduler.after(cluster.rng.uniform(0, 1), _start, node)
     cluster.run(1)

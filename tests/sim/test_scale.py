@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.sim import scale
+from tests.sim.test_mutants import documents_are_sent_before_they_are_stored
 from weave_gossip.core import links
 
 pytestmark = pytest.mark.sim
@@ -32,3 +33,15 @@ def test_a_row_that_is_missed_fails_with_a_seed_to_replay(
     printed = capsys.readouterr().out
     assert "**missed**" in printed
     assert "replay: make sim-scale SEED=3 SEEDS=1" in printed
+
+
+def test_an_invariant_that_is_broken_fails_too(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    documents_are_sent_before_they_are_stored(monkeypatch)
+
+    assert scale.main(FEW) == 1
+
+    printed = capfd.readouterr()
+    assert "crashed" in printed.out
+    assert "before it is stored" in printed.err
