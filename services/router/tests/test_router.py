@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import logging
 import queue
 import threading
 from collections.abc import AsyncIterator
@@ -241,6 +243,27 @@ async def test_work_goes_on_when_the_caller_vanishes(world: World) -> None:
         assert record is not None
         assert record.phase is Phase.PREPARED
         assert await router.attacher.detach(KEY)
+
+
+async def test_what_fails_after_the_caller_vanished_is_told_in_one_line(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    lost: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context))
+    async with world.router() as router:
+        world.kernel.refuses = _refuse_links
+        call = asyncio.create_task(router.attacher.prepare(WANTED))
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait({call})
+        await router.attacher.close()
+        gc.collect()
+
+        (record,) = [r for r in caplog.records if r.msg.startswith("failed after")]
+        assert record.levelno == logging.INFO
+        assert record.exc_info is None
+    assert lost == []
 
 
 async def test_drift_of_the_node_is_repaired_and_told(world: World) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from weave_model.attachment import AttachmentKey, Route
-from weave_model.errors import Absent, Conflict
+from weave_model.errors import Absent, Conflict, DomainError
 from weave_router.core import naming, ports, sandbox
 from weave_router.core.attachments import Attachment, Phase, Record, check_addresses
 from weave_router.core.diff import Operation
@@ -225,7 +225,12 @@ class Attacher:
         return sandbox.default_routes(attachment), universe
 
     async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
-        return await asyncio.shield(self._spawn(work))
+        task = self._spawn(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_tell_unheard)
+            raise
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
@@ -235,6 +240,15 @@ class Attacher:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+
+def _tell_unheard(work: asyncio.Task[Any]) -> None:
+    """An error that no caller waits for any more."""
+    error = None if work.cancelled() else work.exception()
+    if isinstance(error, DomainError):
+        log.info("failed after its caller left: %s", error)
+    elif error is not None:
+        log.error("failed after its caller left", exc_info=error)
 
 
 def _pod_link(
