@@ -112,7 +112,9 @@ def test_a_range_that_overlaps_a_route_of_the_host_is_named(node: Node) -> None:
 
 
 # ipam looks into its state once gossip has said whose state that should be.
-@pytest.mark.parametrize(("service", "needs"), [("gossip", "gossip"), ("ipam", "gossip")])
+@pytest.mark.parametrize(
+    ("service", "needs"), [("gossip", "gossip"), ("ipam", "gossip"), ("router", "gossip")]
+)
 def test_an_unreadable_state_file_is_named_and_kept(node: Node, service: str, needs: str) -> None:
     node.start(needs)
     node.start(service)
