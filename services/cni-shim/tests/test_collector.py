@@ -69,6 +69,22 @@ async def test_nobody_is_declared_dead_at_first_sight(node: Node) -> None:
     assert key("c1") in node.ipam.held
 
 
+async def test_what_is_made_anew_while_others_are_removed_lives(node: Node) -> None:
+    for name in ("c1", "c2"):
+        await attach(node, key(name))
+        kill(node, key(name))
+    await node.collector.collect_dead()
+    arrived = node.stage.hold("ipam.release:before")
+    collecting = asyncio.create_task(node.collector.collect_dead())
+    await arrived.wait()
+
+    await attach(node, key("c2"))
+    node.stage.release("ipam.release:before")
+
+    assert await collecting == []
+    assert list(node.router.ports) == list(node.ipam.held) == [key("c2")]
+
+
 async def test_what_is_being_removed_already_is_left_alone(node: Node) -> None:
     await attach(node, key("c1"))
     kill(node, key("c1"))

@@ -111,6 +111,14 @@ class Attacher:
         async with self._slot(key):
             await self._remove(key, netns, source)
 
+    async def detach_dead(self, key: AttachmentKey, source: AddressSource) -> bool:
+        """As `detach`, but False and nothing done when it lives: made anew since it was dead."""
+        async with self._slot(key):
+            if await self._is_attached(key):
+                return False
+            await self._remove(key, "", source)
+            return True
+
     async def _in_time(self, slot: _Slot, wanted: Wanted, allocated: list[Allocated]) -> Attached:
         slot.is_superseded = False
         try:

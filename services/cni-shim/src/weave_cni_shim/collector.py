@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from datetime import timedelta
 from pathlib import Path
 
@@ -56,14 +56,14 @@ class Collector:
             if key.container_id != NODE_CONTAINER_ID
             and (key.container_id, key.interface) not in valid
         }
-        return await self._remove(stale)
+        return await self._remove(stale, self._detach)
 
     async def collect_dead(self) -> list[str]:
         """Removes what was dead at this and at the last look, in all networks; see `collect`."""
         live = await self._router.attachments("")
         dead = frozenset(item.key for item in live if not item.sandbox_exists)
         confirmed, self._suspects = dead & self._suspects, dead
-        return await self._remove(confirmed)
+        return await self._remove(confirmed, self._attacher.detach_dead)
 
     async def run(self, interval: timedelta) -> None:
         """Collects what is dead, for ever."""
@@ -75,18 +75,27 @@ class Collector:
             except DomainError as error:
                 log.debug("nothing collected: %s", error)
 
-    async def _remove(self, stale: Collection[AttachmentKey]) -> list[str]:
+    async def _remove(
+        self,
+        stale: Collection[AttachmentKey],
+        detach: Callable[[AttachmentKey, AddressSource], Awaitable[bool]],
+    ) -> list[str]:
         failures = []
         for key in sorted(stale):
             if self._attacher.is_busy(key):
                 continue
             try:
-                await self._attacher.detach(key, "", self._source(key))
+                if not await detach(key, self._source(key)):
+                    continue
                 self._delegations.forget(key)
                 log.info("stale attachment removed", extra={"attachment": str(key)})
             except (DomainError, CniError) as error:
                 failures.append(f"{key}: {error}")
         return failures
+
+    async def _detach(self, key: AttachmentKey, source: AddressSource) -> bool:
+        await self._attacher.detach(key, "", source)
+        return True
 
     def _source(self, key: AttachmentKey) -> AddressSource:
         call = self._delegations.of(key)
