@@ -26,7 +26,7 @@ from weave_router.core.inputs import Peer
 from weave_router.core.sandbox import SandboxFound
 from weave_router.core.state import Binding, Link, Route
 from weave_router.errors import KernelRefused, RangeOverlap
-from weave_router.kernel.api import HostRoute, Uplink
+from weave_router.kernel.api import Concern, HostRoute, Uplink
 from weave_router.kernel.fake import FakeEvents, FakeKernel
 from weave_router.path_status import path_statuses
 from weave_router.records import Records
@@ -347,6 +347,32 @@ async def test_a_sandbox_that_keeps_changing_waits_for_one_look(
         await asyncio.sleep(0.05)
 
         assert looks.empty()
+
+
+async def test_a_sandbox_in_which_much_happens_is_read_seldom(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox_guard, "SETTLE_S", 0.05)
+    async with world.router() as router:
+        await attach(router)
+        source = await sandbox_source(world)
+        reads = 0
+        read = source.read
+
+        def counted() -> Concern:
+            nonlocal reads
+            reads += 1
+            return read()
+
+        monkeypatch.setattr(source, "read", counted)
+        begin = asyncio.get_running_loop().time()
+        for _ in range(100):
+            source.happen()
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.1)
+        elapsed = asyncio.get_running_loop().time() - begin
+
+        assert 1 <= reads <= elapsed / 0.05 + 1
 
 
 async def test_check_lists_differences_and_changes_nothing(world: World) -> None:

@@ -134,16 +134,18 @@ class SandboxGuard:
         self._has_due.set()
 
     def _on_event(self, key: AttachmentKey) -> None:
+        # Not read until it has settled: a pod that may change its network can do so without end.
+        loop = asyncio.get_running_loop()
         watched = self._watched[key]
-        watched.source.read()
-        if watched.timer is None:
-            loop = asyncio.get_running_loop()
-            watched.timer = loop.call_later(SETTLE_S, self._on_settled, key)
+        loop.remove_reader(watched.source.fileno())
+        watched.timer = loop.call_later(SETTLE_S, self._on_settled, key)
 
     def _on_settled(self, key: AttachmentKey) -> None:
-        if key in self._watched:
-            self._watched[key].timer = None
-            self._ask(key)
+        watched = self._watched[key]
+        watched.timer = None
+        watched.source.read()
+        asyncio.get_running_loop().add_reader(watched.source.fileno(), self._on_event, key)
+        self._ask(key)
 
     async def _check(self, record: Record) -> None:
         if record.phase is Phase.PREPARING or self._node.lacks():
