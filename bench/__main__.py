@@ -74,6 +74,7 @@ def throughput_rows(lab: Lab, other: Plugin, rounds: int) -> list[Row]:
     """TCP between nodes and on one node, beside the kernel's own and the reference bridge."""
     server, near = (lab.node("n1").add_pod(name) for name in ("server", "near"))
     far = lab.node("n2").add_pod("far")
+    handmade.make_bare(lab.layout.wire_netns)
     tell("TCP between nodes")
     with handmade.vxlan() as by_hand:
         mine = Way("weave-net", server.enter(), far.enter(), server.address)

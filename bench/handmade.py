@@ -53,6 +53,11 @@ def vxlan() -> Iterator[Way]:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 
+def make_bare(wire: str) -> None:
+    """Takes the rules from a lab's wire by which it can cut nodes off: ours has none either."""
+    _run(*_enter(wire), "nft", "flush", "ruleset")
+
+
 def _make(number: int, other: int) -> None:
     node, pod = _node(number), _pod(number)
     _batch(
