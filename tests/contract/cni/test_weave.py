@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.contract.cni import results
 from tests.contract.cni.place import SYSTEM_PATH, Outcome, Program
 from tests.contract.cni.runtime import Runtime, Sandbox
 from tests.contract.cni.subjects import REFERENCE_DIR, lab_name, weave
@@ -17,9 +16,6 @@ from weave_lab import Lab, LabSpec, Node
 
 pytestmark = pytest.mark.lab
 
-PARALLEL = 100
-# docs: 100 parallel ADDs all succeed, the slowest within a second on a machine of one's own.
-PARALLEL_S = 60.0
 DOWN_S = 0.1
 
 
@@ -128,35 +124,6 @@ def test_attachments_of_vanished_namespaces_are_collected(runtime: Runtime) -> N
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert runtime.check(living, result).status == 0
-
-
-# Many at once
-
-
-def test_s23_a_hundred_adds_at_once_all_succeed(runtime: Runtime) -> None:
-    sandboxes = [runtime.sandbox() for _ in range(PARALLEL)]
-
-    outcomes = runtime.place.run(*[runtime.program("ADD", sandbox) for sandbox in sandboxes])
-
-    assert [outcome.status for outcome in outcomes] == [0] * PARALLEL
-    assert len({results.sandbox_addresses(outcome.body)[0] for outcome in outcomes}) == PARALLEL
-    assert max(outcome.elapsed_s for outcome in outcomes) < PARALLEL_S
-    deleted = runtime.place.run(*[runtime.program("DEL", sandbox) for sandbox in sandboxes])
-    assert [outcome.status for outcome in deleted] == [0] * PARALLEL
-    assert runtime.holders() == set()
-
-
-def test_s28_a_del_beside_its_add_leaves_nothing(runtime: Runtime) -> None:
-    sandboxes = [runtime.sandbox() for _ in range(10)]
-    links = runtime.host_links()
-    calls = [(command, sandbox) for sandbox in sandboxes for command in ("ADD", "DEL")]
-
-    runtime.place.run(*[runtime.program(command, sandbox) for command, sandbox in calls])
-    for sandbox in sandboxes:
-        assert runtime.delete(sandbox).status == 0
-
-    assert runtime.holders() == set()
-    runtime.assert_no_links_beyond(links)
 
 
 # Plugins around it
