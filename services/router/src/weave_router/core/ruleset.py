@@ -33,8 +33,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from weave_model.prefix import Family, Prefix, format_address
-from weave_router.core import naming
+from weave_router.core import guards
 from weave_router.core import state as kernel_state
+from weave_router.core.guards import HEADER, PODS, PROBES, TUNNELS, Chains, hook
 from weave_router.core.state import Binding, Element
 
 MAIN_TABLE = kernel_state.MAIN_TABLE
@@ -44,21 +45,7 @@ MARK = 0x00100000
 MARK_PRIORITY = -90
 # Tells our rule in a foreign chain.
 FOREIGN_COMMENT = "weave-net: forward overlay packets"
-MESH_PORTS = "6783-6785"
-MESH_PORT = "6783"
-TUNNEL_PORT = "6784"
-
 _ADDRESS_TYPE = {Family.IPV4: "ipv4_addr", Family.IPV6: "ipv6_addr"}
-_HEADER = {Family.IPV4: "ip", Family.IPV6: "ip6"}
-_PODS = f'"{naming.POD_LINK_PREFIX}*"'
-_TUNNELS = "{ " + ", ".join(f'"{name}"' for name in naming.VXLAN.values()) + " }"
-
-# Between tunnel ends only: link-local packets are never forwarded (RFC 4291 section 2.5.6).
-_PROBES = "ip6 saddr fe80::/10 ip6 daddr fe80::/10 icmpv6 type { echo-request, echo-reply }"
-# Tells nearly all packets apart at once. Other protocols may have anything in a port's place, so
-# what matches is looked at again.
-_TO_MESH_PORTS = f"th dport {MESH_PORTS}"
-
 # Name of each set and how it is declared.
 SETS: Mapping[str, str] = {
     **{f"bindings{f}": f"type ifname . ether_addr . {_ADDRESS_TYPE[f]}" for f in Family},
@@ -82,8 +69,8 @@ class RulesetOptions:
 def text(options: RulesetOptions) -> str:
     """The table's body as nft reads it: declarations of sets, then chains with their rules."""
     lines = [f"set {name} {{ {declaration}; }}" for name, declaration in SETS.items()]
-    for chain, (hook, rules) in _chains(options).items():
-        lines += [f"chain {chain} {{", *([hook] if hook else []), *rules, "}"]
+    for chain, (declared, rules) in _chains(options).items():
+        lines += [f"chain {chain} {{", *([declared] if declared else []), *rules, "}"]
     return "\n".join(lines) + "\n"
 
 
@@ -134,151 +121,45 @@ def element_text(element: Element) -> str:
     return _bare(element) if element.is_host else str(element)
 
 
-def _chains(options: RulesetOptions) -> dict[str, tuple[str, list[str]]]:
-    chains = {
-        "from_pod": ("", _from_pod()),
-        "transit": ("", _transit()),
-        "from_tunnel": ("", _from_tunnel()),
-        "mesh_ports": ("", [f"udp dport {MESH_PORTS} drop", f"tcp dport {MESH_PORT} drop"]),
-        "mesh_in": ("", _mesh_in()),
-        "mesh_fw": ("", _mesh_fw()),
-        "redirects": ("", _redirects()),
-        "guard": (_hook("filter", "prerouting", -300), _guard()),
-        "guard_in": (_hook("filter", "input", -300), _guard_in(options)),
-        "guard_fw": (_hook("filter", "forward", -300), [f"{_TO_MESH_PORTS} jump mesh_fw"]),
-        "guard_out": (_hook("filter", "output", -300), _guard_out(options)),
-        "nat": (_hook("nat", "postrouting", 100), _nat(options)),
-    }
+def _chains(options: RulesetOptions) -> Chains:
+    chains = guards.chains(exposed=options.exposed)
+    chains["nat"] = (hook("nat", "postrouting", 100), _nat(options))
     if options.mark_forwarded:
         chains |= _marking()
     return chains
 
 
-def _hook(kind: str, hook: str, priority: int) -> str:
-    return f"type {kind} hook {hook} priority {priority}; policy accept;"
-
-
-# One by one where every packet comes by: to compare a name costs less than to look it up in a set.
-def _by_tunnel(verdict: str) -> list[str]:
-    return [f'iifname "{name}" {verdict}' for name in naming.VXLAN.values()]
-
-
-def _guard() -> list[str]:
-    return [
-        f"iifname {_PODS} goto from_pod",
-        *_by_tunnel("goto from_tunnel"),
-        *(f"udp dport {TUNNEL_PORT} {_HEADER[f]} saddr @peers{f} notrack accept" for f in Family),
-    ]
-
-
-def _from_pod() -> list[str]:
-    return [
-        *(f"iifname . ether saddr . {_HEADER[f]} saddr @bindings{f} accept" for f in Family),
-        "drop",
-    ]
-
-
-def _from_tunnel() -> list[str]:
-    return [
-        # What follows lets this pass as well; nearly all is for pods of this node.
-        *(f"{_HEADER[f]} saddr @remote{f} {_HEADER[f]} daddr @local{f} accept" for f in Family),
-        f"{_PROBES} accept",
-        *(f"{_HEADER[f]} saddr != @remote{f} drop" for f in Family),
-        *(f"{_HEADER[f]} daddr @remote{f} goto transit" for f in Family),
-    ]
-
-
-def _transit() -> list[str]:
-    return [
-        "ip daddr @relayed4 reject with icmp host-unreachable",
-        "ip6 daddr @relayed6 reject with icmpv6 addr-unreachable",
-        "notrack",
-    ]
-
-
-def _guard_in(options: RulesetOptions) -> list[str]:
-    rules = [f"{_TO_MESH_PORTS} jump mesh_in"]
-    if not options.exposed:
-        rules += [f"iifname {_TUNNELS} {_PROBES} accept"]
-        rules += [f"iifname {_PODS} drop", f"iifname {_TUNNELS} drop"]
-    return rules
-
-
-def _mesh_in() -> list[str]:
-    return [
-        f"iifname {_PODS} goto mesh_ports",
-        *_by_tunnel("goto mesh_ports"),
-        *(f"{_HEADER[f]} saddr @peers{f} return" for f in Family),
-        f"udp dport {TUNNEL_PORT} drop",
-    ]
-
-
-def _mesh_fw() -> list[str]:
-    return [
-        f"iifname {devices} {_HEADER[f]} daddr @peers{f} goto mesh_ports"
-        for devices in (_PODS, _TUNNELS)
-        for f in Family
-    ]
-
-
-def _redirects() -> list[str]:
-    return [
-        f"oifname {devices} {redirect} drop"
-        for devices in (_PODS, _TUNNELS, f'"{naming.BRIDGE}"')
-        for redirect in ("icmp type redirect", "icmpv6 type nd-redirect")
-    ]
-
-
-def _guard_out(options: RulesetOptions) -> list[str]:
-    rules = []
-    if not options.exposed:
-        # What the kernel itself has to say about pods' packets still leaves.
-        errors = "{ destination-unreachable, time-exceeded, parameter-problem }"
-        errors6 = "{ destination-unreachable, packet-too-big, time-exceeded, parameter-problem }"
-        rules.append(f"oifname {_TUNNELS} {_PROBES} accept")
-        for devices in (_PODS, _TUNNELS):
-            rules += [
-                f"oifname {devices} icmp type {errors} accept",
-                f"oifname {devices} icmpv6 type {errors6} accept",
-                f"oifname {devices} drop",
-            ]
-    rules += [
-        f"udp dport {TUNNEL_PORT} {_HEADER[f]} daddr @peers{f} notrack accept" for f in Family
-    ]
-    return [*rules, "meta l4proto { icmp, ipv6-icmp } jump redirects"]
-
-
 def _nat(options: RulesetOptions) -> list[str]:
-    rules = [f"oifname {_TUNNELS} {_PROBES} return"]
+    rules = [f"oifname {TUNNELS} {PROBES} return"]
     rules += [
-        f"{_HEADER[f]} saddr @local{f} {_HEADER[f]} daddr != @universe{f} masquerade fully-random"
+        f"{HEADER[f]} saddr @local{f} {HEADER[f]} daddr != @universe{f} masquerade fully-random"
         for f in Family
     ]
     rules += [
-        f"oifname {_TUNNELS} {_HEADER[f]} saddr != @universe{f} masquerade fully-random"
+        f"oifname {TUNNELS} {HEADER[f]} saddr != @universe{f} masquerade fully-random"
         for f in Family
     ]
     if not options.no_masq_local:
         rules += [
-            f"oifname {_PODS} {_HEADER[f]} saddr != @universe{f} masquerade fully-random"
+            f"oifname {PODS} {HEADER[f]} saddr != @universe{f} masquerade fully-random"
             for f in Family
         ]
     return rules
 
 
-def _marking() -> dict[str, tuple[str, list[str]]]:
+def _marking() -> Chains:
     ours = f"meta mark set meta mark or {MARK:#010x}"
     cleared = f"meta mark set meta mark and {0xFFFFFFFF ^ MARK:#010x}"
     marks = [
         f"{direction} {devices} {ours}"
         for direction in ("iifname", "oifname")
-        for devices in (_PODS, _TUNNELS)
+        for devices in (PODS, TUNNELS)
     ]
     return {
-        "marks": (_hook("filter", "forward", MARK_PRIORITY), marks),
+        "marks": (hook("filter", "forward", MARK_PRIORITY), marks),
         # The bit must not travel on with the packet, into the tunnel or to another table's rules.
         "unmark": (
-            _hook("filter", "postrouting", 101),
+            hook("filter", "postrouting", 101),
             [f"meta mark and {MARK:#010x} == {MARK:#010x} {cleared}"],
         ),
     }

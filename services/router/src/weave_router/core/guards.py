@@ -1,0 +1,137 @@
+"""The guard's chains of the table `inet weave`: what each is for is said in `ruleset`.
+
+Each chain of a hook asks first what tells nearly all packets apart; the rest is in chains of its
+own (docs/adr/0012).
+"""
+
+from __future__ import annotations
+
+from weave_model.prefix import Family
+from weave_router.core import naming
+
+MESH_PORTS = "6783-6785"
+MESH_PORT = "6783"
+TUNNEL_PORT = "6784"
+
+HEADER = {Family.IPV4: "ip", Family.IPV6: "ip6"}
+PODS = f'"{naming.POD_LINK_PREFIX}*"'
+TUNNELS = "{ " + ", ".join(f'"{name}"' for name in naming.VXLAN.values()) + " }"
+
+# Between tunnel ends only: link-local packets are never forwarded (RFC 4291 section 2.5.6).
+PROBES = "ip6 saddr fe80::/10 ip6 daddr fe80::/10 icmpv6 type { echo-request, echo-reply }"
+# Tells nearly all packets apart at once. Other protocols may have anything in a port's place, so
+# what matches is looked at again.
+_TO_MESH_PORTS = f"th dport {MESH_PORTS}"
+
+
+Chains = dict[str, tuple[str, list[str]]]
+
+
+def chains(*, exposed: bool) -> Chains:
+    """Hook, empty for none, and rules of each chain."""
+    return {
+        "from_pod": ("", _from_pod()),
+        "transit": ("", _transit()),
+        "from_tunnel": ("", _from_tunnel()),
+        "mesh_ports": ("", [f"udp dport {MESH_PORTS} drop", f"tcp dport {MESH_PORT} drop"]),
+        "mesh_in": ("", _mesh_in()),
+        "mesh_fw": ("", _mesh_fw()),
+        "redirects": ("", _redirects()),
+        "guard": (hook("filter", "prerouting", -300), _guard()),
+        "guard_in": (hook("filter", "input", -300), _guard_in(exposed=exposed)),
+        "guard_fw": (hook("filter", "forward", -300), [f"{_TO_MESH_PORTS} jump mesh_fw"]),
+        "guard_out": (hook("filter", "output", -300), _guard_out(exposed=exposed)),
+    }
+
+
+def hook(kind: str, where: str, priority: int) -> str:
+    """The declaration of a chain that is a hook."""
+    return f"type {kind} hook {where} priority {priority}; policy accept;"
+
+
+# One by one where every packet comes by: to compare a name costs less than to look it up in a set.
+def _by_tunnel(verdict: str) -> list[str]:
+    return [f'iifname "{name}" {verdict}' for name in naming.VXLAN.values()]
+
+
+def _guard() -> list[str]:
+    return [
+        f"iifname {PODS} goto from_pod",
+        *_by_tunnel("goto from_tunnel"),
+        *(f"udp dport {TUNNEL_PORT} {HEADER[f]} saddr @peers{f} notrack accept" for f in Family),
+    ]
+
+
+def _from_pod() -> list[str]:
+    return [
+        *(f"iifname . ether saddr . {HEADER[f]} saddr @bindings{f} accept" for f in Family),
+        "drop",
+    ]
+
+
+def _from_tunnel() -> list[str]:
+    return [
+        # What follows lets this pass as well; nearly all is for pods of this node.
+        *(f"{HEADER[f]} saddr @remote{f} {HEADER[f]} daddr @local{f} accept" for f in Family),
+        f"{PROBES} accept",
+        *(f"{HEADER[f]} saddr != @remote{f} drop" for f in Family),
+        *(f"{HEADER[f]} daddr @remote{f} goto transit" for f in Family),
+    ]
+
+
+def _transit() -> list[str]:
+    return [
+        "ip daddr @relayed4 reject with icmp host-unreachable",
+        "ip6 daddr @relayed6 reject with icmpv6 addr-unreachable",
+        "notrack",
+    ]
+
+
+def _guard_in(*, exposed: bool) -> list[str]:
+    rules = [f"{_TO_MESH_PORTS} jump mesh_in"]
+    if not exposed:
+        rules += [f"iifname {TUNNELS} {PROBES} accept"]
+        rules += [f"iifname {PODS} drop", f"iifname {TUNNELS} drop"]
+    return rules
+
+
+def _mesh_in() -> list[str]:
+    return [
+        f"iifname {PODS} goto mesh_ports",
+        *_by_tunnel("goto mesh_ports"),
+        *(f"{HEADER[f]} saddr @peers{f} return" for f in Family),
+        f"udp dport {TUNNEL_PORT} drop",
+    ]
+
+
+def _mesh_fw() -> list[str]:
+    return [
+        f"iifname {devices} {HEADER[f]} daddr @peers{f} goto mesh_ports"
+        for devices in (PODS, TUNNELS)
+        for f in Family
+    ]
+
+
+def _redirects() -> list[str]:
+    return [
+        f"oifname {devices} {redirect} drop"
+        for devices in (PODS, TUNNELS, f'"{naming.BRIDGE}"')
+        for redirect in ("icmp type redirect", "icmpv6 type nd-redirect")
+    ]
+
+
+def _guard_out(*, exposed: bool) -> list[str]:
+    rules = []
+    if not exposed:
+        # What the kernel itself has to say about pods' packets still leaves.
+        errors = "{ destination-unreachable, time-exceeded, parameter-problem }"
+        errors6 = "{ destination-unreachable, packet-too-big, time-exceeded, parameter-problem }"
+        rules.append(f"oifname {TUNNELS} {PROBES} accept")
+        for devices in (PODS, TUNNELS):
+            rules += [
+                f"oifname {devices} icmp type {errors} accept",
+                f"oifname {devices} icmpv6 type {errors6} accept",
+                f"oifname {devices} drop",
+            ]
+    rules += [f"udp dport {TUNNEL_PORT} {HEADER[f]} daddr @peers{f} notrack accept" for f in Family]
+    return [*rules, "meta l4proto { icmp, ipv6-icmp } jump redirects"]
