@@ -308,6 +308,30 @@ async def test_supervisor_stops_when_a_task_dies(caplog: pytest.LogCaptureFixtur
     assert caplog.records[0].exc_info is None
 
 
+async def test_work_whose_channel_is_closed_while_stopping_is_no_failure() -> None:
+    main = """
+        async def main(options, supervisor):
+            closed = asyncio.Event()
+            async def follow():
+                await closed.wait()
+                raise RuntimeError("Channel is closed.")
+            supervisor.start("watch", follow())
+            tell("ready")
+            await supervisor.stopped()
+            closed.set()
+            await asyncio.sleep(0.1)
+    """
+    process = await start(main)
+    await told(process)
+
+    process.terminate()
+    _, said = await process.communicate()
+
+    assert process.returncode == 0
+    assert b"ended while stopping task=watch" in said
+    assert b"Traceback" not in said
+
+
 async def test_the_last_life_of_an_uninstalled_service_ends_without_its_state(
     tmp_path: Path,
 ) -> None:

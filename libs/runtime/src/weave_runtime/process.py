@@ -34,7 +34,10 @@ class Supervisor:
         self.has_failed = False
 
     def start(self, name: str, work: Coroutine[Any, Any, object]) -> None:
-        """Runs `work` in the background. If it raises, the service stops with exit status 1."""
+        """Runs `work` in the background. If it raises, the service stops with exit status 1.
+
+        Once the service is to stop that is no failure: channels are closed around the work.
+        """
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -63,7 +66,11 @@ class Supervisor:
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
+        if task.cancelled() or not (error := task.exception()):
+            return
+        if self._stop.is_set():
+            log.info("ended while stopping", extra={"task": task.get_name(), "reason": str(error)})
+        else:
             self.fail(f"background task {task.get_name()} failed", error)
 
 
