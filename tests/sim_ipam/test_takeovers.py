@@ -169,3 +169,39 @@ def test_what_is_owed_to_an_heir_that_is_removed_goes_to_its_heir() -> None:
     again = [world.allocate(3, f"b{number}") for number in range(40)]
     world.run(60.0)
     assert address_of(used) in {address_of(call) for call in again if call.is_answered}
+
+
+def test_a_seed_that_does_not_know_its_fence_does_not_give_its_share_up() -> None:
+    """Seed 20005: its first document listed what it was granted, and by that nothing else."""
+    world = World("10.0.0.0/28")
+    world.coordination.cut(peer_name(1))
+    for number in (1, 2):
+        world.add(number, seeds(1, 2))
+    world.run(2.0)
+
+    left = world.leave(2)
+    world.run(5.0)
+    assert world.owners(1) == {"10.0.0.0/28": 1}
+    assert "peers 02:00:00:00:00:01 to take the addresses over" in why(world, 2, left)
+
+    world.coordination.join(peer_name(1))
+    world.run(10.0)
+    assert left.is_answered
+    assert world.owners(1) == {"10.0.0.0/28": 1}
+
+
+def test_nobody_leaves_before_it_is_known_whether_it_was_removed() -> None:
+    world = World("10.0.0.0/28")
+    world.coordination.cut(peer_name(2))
+    for number in (1, 2):
+        world.add(number, seeds(1, 2))
+    world.run(2.0)
+
+    left = world.leave(2)
+    world.run(5.0)
+    assert "whether this peer was removed" in why(world, 2, left)
+
+    world.coordination.join(peer_name(2))
+    world.run(10.0)
+    assert left.is_answered
+    assert world.owners(1) == {"10.0.0.0/28": 1}

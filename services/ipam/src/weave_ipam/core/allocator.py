@@ -253,9 +253,9 @@ class Allocator:
         waits_for = self._desk.waits_for(request)
         if waits_for and self._progress.obstacle() is None and self._progress.no_ring():
             return self._progress.no_ring()
-        waits_for = (
-            waits_for or self._reclaims.waits_for(request) or self._leaving.waits_for(request)
-        )
+        if self._leaving.waits_for(request):
+            waits_for = self._progress.unknown() or self._leaving.waits_for(request)
+        waits_for = waits_for or self._reclaims.waits_for(request)
         return f"waiting for {waits_for}" if waits_for else ""
 
     # From the router

@@ -30,13 +30,16 @@ def settle(
     out what others won, drop grants that are fulfilled. None: no document is needed.
 
     `share_for`: who gets the share of the first ring that is ours as long as we have no document of
-    it: we ourselves, or the heir who took it over; None: that is not known yet. `may_be_another`:
-    an heir may own some of our blocks, whose document has not come; so no block gets a higher
-    generation by joining another.
+    it: we ourselves, or the heir who took it over; None: that is not known yet, and so nothing is
+    written that would give it up. `may_be_another`: an heir may own some of our blocks, whose
+    document has not come; so no block gets a higher generation by joining another.
     """
+    mine = view.owned_by(me)
+    if share_for is None and any(segment.title is Title.SHARE for segment in mine):
+        return own
     listed = [
         Block(prefix, segment.generation)
-        for segment in view.owned_by(me)
+        for segment in mine
         if share_for == me or segment.title is not Title.SHARE
         for prefix in _cover(view, segment)
     ]

@@ -58,8 +58,18 @@ class Progress:
         """Why this peer neither gives nor takes anything now."""
         if self._parts.leaving.is_leaving:
             return LEAVING
-        waits_for = self._unknown()
+        waits_for = self.unknown()
         return f"waiting for {waits_for}" if waits_for is not None else None
+
+    def unknown(self) -> str | None:
+        """What must be known before anything is given, taken or handed over; None: all is."""
+        if not self._may_write:
+            return "the documents of the other peers: gossip has not answered"
+        if not self._parts.obedience.is_known:
+            return "whether this peer was removed meanwhile: Coordination has not answered"
+        if self.needs_adoption:
+            return "the addresses in use: the router has not answered"
+        return None
 
     def no_ring(self) -> str:
         """What the families without a ring wait for; empty when all have one."""
@@ -82,22 +92,12 @@ class Progress:
     def _may_write(self) -> bool:
         return self.synced >= TOPICS_NEEDED
 
-    def _unknown(self) -> str | None:
-        if not self._may_write:
-            return "the documents of the other peers: gossip has not answered"
-        if not self._parts.obedience.is_known:
-            return "whether this peer was removed meanwhile: Coordination has not answered"
-        if self.needs_adoption:
-            return "the addresses in use: the router has not answered"
-        return None
-
     def _pass(self, now: float) -> None:
         parts = self._parts
         self._expire(now)
-        share_for = None if parts.leaving.is_leaving else parts.obedience.share_for
         for pool in self._pools:
             pool.ring.may_be_another = parts.obedience.may_be_another
-            pool.refresh(may_write=self._may_write, share_for=share_for)
+            pool.refresh(may_write=self._may_write, share_for=parts.obedience.share_for)
             if pool.ring.has_lost:
                 pool.ring.has_lost = False
                 parts.obedience.check()
@@ -109,7 +109,9 @@ class Progress:
                 parts.obedience.obey()
                 self.touch()
             parts.obedience.settle_debts(now)
-            self._stirred |= parts.leaving.step()
+            # What we would hand over may be an heir's, and our share of the first ring unlisted.
+            if parts.obedience.is_known:
+                self._stirred |= parts.leaving.step()
             self._stirred |= parts.reclaims.take(now)
         parts.obedience.ask(now)
         parts.reclaims.ask(now)
@@ -130,7 +132,7 @@ class Progress:
 
     def _serve(self) -> None:
         desk = self._parts.desk
-        desk.obstacle = self._unknown()
+        desk.obstacle = self.unknown()
         desk.serve(self._clock.wall, retry=any(pool.supplied for pool in self._pools))
         for pool in self._pools:
             pool.supplied = False
