@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +15,9 @@ from tests.kernel.kernel_contract import *  # noqa: F403 - the tests of the cont
 from tests.kernel.kernel_contract import Rig, inputs
 from tests.kernel.namespaces import Netns, netns
 from weave_model.errors import Invalid
+from weave_router.core import ruleset
 from weave_router.core.diff import LoadRuleset, diff
+from weave_router.core.ruleset import RulesetOptions
 from weave_router.kernel import linux
 from weave_router.kernel.linux import LinuxKernel
 
@@ -49,6 +52,25 @@ def test_a_broken_ruleset_is_refused_and_the_old_one_stays(rig: Rig) -> None:
     assert [item.operation for item in failed] == [broken]
     assert "syntax error" in failed[0].reason
     assert diff(desired, rig.found()) == []
+
+
+@pytest.mark.parametrize("exposed", [True, False])
+def test_the_ruleset_needs_no_list_of_names_on_the_machine(*, exposed: bool) -> None:
+    """An image without /etc/protocols is no worse than a whole Debian."""
+    options = RulesetOptions(exposed=exposed, no_masq_local=False, mark_forwarded=True)
+    text = ruleset.replacement(ruleset.text(options), [])
+    without = "for f in protocols services; do mount --bind /dev/null /etc/$f; done; nft -c -f -"
+
+    done = subprocess.run(
+        ["unshare", "--mount", "--net", "sh", "-ec", without],
+        input=text,
+        text=True,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_folder_of_namespaces_that_is_shut_is_passed_over(

@@ -18,6 +18,8 @@ PODS = f'"{naming.POD_LINK_PREFIX}*"'
 TUNNELS = "{ " + ", ".join(f'"{name}"' for name in naming.VXLAN.values()) + " }"
 
 # Between tunnel ends only: link-local packets are never forwarded (RFC 4291 section 2.5.6).
+# IANA protocol numbers: nft looks names up in /etc/protocols, which an image need not have.
+ICMP, ICMPV6 = 1, 58
 PROBES = "ip6 saddr fe80::/10 ip6 daddr fe80::/10 icmpv6 type { echo-request, echo-reply }"
 # Tells nearly all packets apart at once. Other protocols may have anything in a port's place, so
 # what matches is looked at again.
@@ -134,4 +136,4 @@ def _guard_out(*, exposed: bool) -> list[str]:
                 f"oifname {devices} drop",
             ]
     rules += [f"udp dport {TUNNEL_PORT} {HEADER[f]} daddr @peers{f} notrack accept" for f in Family]
-    return [*rules, "meta l4proto { icmp, ipv6-icmp } jump redirects"]
+    return [*rules, f"meta l4proto {{ {ICMP}, {ICMPV6} }} jump redirects"]
