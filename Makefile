@@ -12,6 +12,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 PIP_COMPILE := ../$(BIN)/pip-compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-emit-trusted-host \
 	--no-emit-find-links --strip-extras --allow-unsafe --no-header
 PYTEST := $(BIN)/python -m pytest
+# COMPILED=1: the simulators with compiled cores, the same results in half the time, once compiled (4 minutes).
+SIM_PYTHON := $(if $(COMPILED),$(BIN)/python scripts/compile-cores && cd build/compiled && ../../)$(BIN)/python
 
 # One cluster lives through all of it, so the order is given.
 E2E := $(addprefix tests/k8s/suite/,install.py disruption.py api_server.py nodes.py uninstall.py variants.py)
@@ -81,10 +83,10 @@ bench-mesh: setup ## 25 real gossip processes find each other and idle, with and
 	$(BIN)/python -m bench.mesh --secret $(ARGS)
 
 sim: setup ## Meshes of 50 peers in trouble, all invariants checked: SEED=1234 SEEDS=50 runs 1234 to 1283
-	$(BIN)/python -m tests.sim --seed $(or $(SEED),1234) --seeds $(or $(SEEDS),50) --workers $(WORKERS) $(ARGS)
+	$(SIM_PYTHON) -m tests.sim --seed $(or $(SEED),1234) --seeds $(or $(SEEDS),50) --workers $(WORKERS) $(ARGS)
 
-sim-scale: setup ## The scenario table at 1,000 peers: SEED=1234 SEEDS=3
-	$(BIN)/python -m tests.sim.scale --seed $(or $(SEED),1234) --seeds $(or $(SEEDS),3) --workers $(WORKERS) $(ARGS)
+sim-scale: setup ## The scenario table at 1,000 peers: SEED=1234 SEEDS=3; COMPILED=1 halves the hours
+	$(SIM_PYTHON) -m tests.sim.scale --seed $(or $(SEED),1234) --seeds $(or $(SEEDS),3) --workers $(WORKERS) $(ARGS)
 
 chart: setup ## Write the chart's table of values and the plain manifest
 	$(BIN)/python scripts/render-chart
@@ -93,7 +95,7 @@ chart-test: setup ## Tests of the chart; builds Helm once, which takes minutes (
 	$(PYTEST) -n $(WORKERS) charts/weave-net/tests $(ARGS)
 
 sim-ipam: setup ## Random operations on the address rings of small clusters: SEED=1 SEEDS=200 OPS=1000
-	$(BIN)/python -m tests.sim_ipam --seed $(or $(SEED),1) --seeds $(or $(SEEDS),200) --ops $(or $(OPS),1000) \
+	$(SIM_PYTHON) -m tests.sim_ipam --seed $(or $(SEED),1) --seeds $(or $(SEEDS),200) --ops $(or $(OPS),1000) \
 		--workers $(WORKERS) $(ARGS)
 
 images: setup ## Build the image (Docker or buildah) and an archive for containerd in build/images
