@@ -16,6 +16,7 @@ from weave_model.ring import OwnedBlock, RingView
 from weave_router.core import naming, plan, ports, sandbox
 from weave_router.core import state as kernel_state
 from weave_router.core.attachments import Attachment, Phase, Record
+from weave_router.core.connections import Connection
 from weave_router.core.diff import Add, Change, Remove, UpdateSets, diff
 from weave_router.core.inputs import Inputs, Options, Peer
 from weave_router.core.state import KernelObject, KernelState, Link, LinkKind, Rule, Vxlan
@@ -68,12 +69,14 @@ def inputs(*records: Record, owners: tuple[PeerName, ...] = (SELF, OTHER)) -> In
 @dataclass
 class Rig:
     """A kernel under test. `inside` runs work where the kernel is; `sandbox` is a fresh
-    namespace."""
+    namespace; `track` lets a connection be tracked, `tracked` says which are."""
 
     kernel: Kernel
     inside: Callable[[Callable[[], object]], object]
     sandbox: str
     own_namespace: str
+    track: Callable[[Connection], None]
+    tracked: Callable[[], set[Connection]]
 
     def do(self, work: Callable[[], T]) -> T:
         """Runs work against the kernel."""
@@ -366,6 +369,69 @@ def test_updates_of_sets_are_all_or_nothing(rig: Rig) -> None:
 
     assert [item.operation for item in failed] == [update]
     assert good.isdisjoint(desired.sets["peers4"])
+
+
+def connection(source: str, destination: str, *, reply: tuple[str, str]) -> Connection:
+    """A connection whose answers go from and to the addresses of `reply`."""
+    return Connection(*(Prefix.parse(text) for text in (source, destination, *reply)))
+
+
+OUTSIDE = connection("10.32.0.2", "192.0.2.1", reply=("192.0.2.1", "10.99.0.1"))
+TO_POD = connection("10.32.0.1", "10.32.0.2", reply=("10.32.0.2", "10.32.0.1"))
+TO_SERVICE = connection("10.99.0.7", "10.96.0.1", reply=("10.32.0.2", "10.99.0.7"))
+BEHIND_US = connection("192.0.2.9", "10.99.0.1", reply=("10.99.0.1", "10.32.0.2"))
+OUTSIDE_6 = connection("fd00:32::2", "2001:db8::1", reply=("2001:db8::1", "fd99::1"))
+TO_SERVICE_6 = connection("fd99::7", "fd00:96::1", reply=("fd00:32::2", "fd99::7"))
+# Their addresses look like those of others, as text or in part.
+NEIGHBOURS = (
+    connection("10.32.0.3", "192.0.2.1", reply=("192.0.2.1", "10.99.0.9")),
+    connection("10.32.0.20", "32.0.2.10", reply=("32.0.2.10", "10.32.0.20")),
+    connection("fd00:32::22", "2001:db8::1", reply=("2001:db8::1", "fd99::9")),
+    # All of the address's bytes, but as a part of another.
+    connection("fd00:a20:2::1", "2001:db8::2", reply=("2001:db8::2", "fd00:a20:2::1")),
+)
+
+
+@pytest.mark.parametrize(
+    ("address", "gone"),
+    [
+        ("10.32.0.2", [OUTSIDE, TO_POD, TO_SERVICE, BEHIND_US]),
+        ("fd00:32::2", [OUTSIDE_6, TO_SERVICE_6]),
+    ],
+)
+def test_connections_of_an_address_go_wherever_it_stands_in_them(
+    rig: Rig, address: str, gone: list[Connection]
+) -> None:
+    for each in (*gone, *NEIGHBOURS):
+        rig.track(each)
+
+    removed = rig.do(lambda: rig.kernel.remove_connections({Prefix.parse(address)}))
+
+    assert removed == len(gone)
+    assert rig.tracked() == set(NEIGHBOURS)
+
+
+def test_connections_of_many_addresses_go_at_once(rig: Rig) -> None:
+    """More than the kernel tells of in one datagram."""
+    peer = Prefix.parse("192.0.2.1")
+    addresses = {Prefix.parse(f"10.33.0.{number}") for number in range(256)}
+    for address in addresses:
+        rig.track(Connection(address, peer, peer, address))
+    rig.track(OUTSIDE)
+
+    removed = rig.do(lambda: rig.kernel.remove_connections(addresses))
+
+    assert removed == 256
+    assert rig.tracked() == {OUTSIDE}
+
+
+def test_removing_connections_of_an_address_that_has_none_is_success(rig: Rig) -> None:
+    rig.track(OUTSIDE)
+
+    for _ in range(2):
+        assert rig.do(lambda: rig.kernel.remove_connections({Prefix.parse("10.32.0.9")})) == 0
+
+    assert rig.tracked() == {OUTSIDE}
 
 
 def test_reset_leaves_nothing_of_ours(rig: Rig) -> None:

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.kernel_contract import *  # noqa: F403 - the tests of the contract
-from tests.kernel.kernel_contract import Rig, inputs
+from tests.kernel.kernel_contract import OUTSIDE, Rig, inputs
 from tests.kernel.namespaces import Netns, netns
+from tests.kernel.tracking import Tracking
 from weave_model.errors import Invalid
 from weave_router.core import ruleset
 from weave_router.core.diff import LoadRuleset, diff
 from weave_router.core.ruleset import RulesetOptions
+from weave_router.errors import KernelRefused
 from weave_router.kernel import linux
 from weave_router.kernel.linux import LinuxKernel
 
@@ -39,7 +41,8 @@ def node() -> Iterator[Netns]:
 def rig(node: Netns) -> Iterator[Rig]:
     with netns("pod") as pod:
         kernel = node.call(LinuxKernel)
-        yield Rig(kernel, node.call, pod.path, node.path)
+        seen = Tracking(node)
+        yield Rig(kernel, node.call, pod.path, node.path, seen.track, seen.tracked)
         kernel.close()
 
 
@@ -148,6 +151,33 @@ def test_a_file_that_is_no_network_namespace_is_invalid(rig: Rig, path: str) -> 
 
     with pytest.raises(Invalid, match=path):
         rig.attach(replace(record, attachment=replace(record.attachment, netns_path=path)))
+
+
+def test_connections_go_from_the_zones_of_others_too(rig: Rig, node: Netns) -> None:
+    """Other programs on the host may track packets of pods in a zone of their own."""
+    rig.track(OUTSIDE)
+    Tracking(node).track(OUTSIDE, zone=7)
+
+    removed = rig.do(lambda: rig.kernel.remove_connections({OUTSIDE.source}))
+
+    assert removed == 2
+    assert rig.tracked() == set()
+
+
+def test_connections_that_may_not_be_read_are_told(rig: Rig) -> None:
+    rig.track(OUTSIDE)
+
+    def try_without_privileges() -> None:
+        os.seteuid(NOBODY)
+        try:
+            rig.kernel.remove_connections({OUTSIDE.source})
+        finally:
+            os.seteuid(0)
+
+    with pytest.raises(KernelRefused, match="tracked connections: Operation not permitted"):
+        rig.do(try_without_privileges)
+
+    assert rig.do(lambda: rig.kernel.remove_connections({OUTSIDE.source})) == 1
 
 
 def test_nothing_foreign_is_touched(rig: Rig, node: Netns) -> None:

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ import pytest
 from tests.kernel.namespaces import Netns, join, netns
 from tests.kernel.router_process import RouterProcess
 from tests.kernel.stand_ins import Facts, serving
+from tests.kernel.tracking import Tracking
 from weave.router.v1 import router_pb2 as pb
 from weave.types.v1 import types_pb2
 from weave_model.attachment import NODE_CONTAINER_ID
@@ -25,6 +27,7 @@ from weave_model.prefix import Prefix
 from weave_model.ring import OwnedBlock, RingView
 from weave_router import codec
 from weave_router.core import naming
+from weave_router.core.connections import Connection
 from weave_router.core.inputs import Peer
 
 if TYPE_CHECKING:
@@ -163,6 +166,25 @@ async def test_detach_is_idempotent(node: Netns, pod: Netns, root: Path, facts: 
         assert (first.detached, second.detached) == (True, False)
         assert not pod.succeeds("ip", "link", "show", "eth0")
         assert "vethwepl" not in node.run("nft", "list", "set", "inet", "weave", "bindings4")
+
+
+async def test_a_pod_inherits_no_connection_of_its_address(
+    node: Netns, pod: Netns, root: Path, facts: Facts
+) -> None:
+    """With the process's own capabilities."""
+    address, outside, us = map(Prefix.parse, ("10.32.0.2", "192.0.2.1", "10.99.0.1"))
+    former = Connection(address, outside, outside, us)
+    others = replace(former, source=Prefix.parse("10.32.0.3"), reply_destination=outside)
+    seen = Tracking(node)
+    async with running(node, root, facts) as (router, stub):
+        await attach(stub, attachment(pod))
+        for connection in (former, others):
+            seen.track(connection)
+        await stub.Detach(pb.DetachRequest(key=key()))
+        await attach(stub, attachment(pod, container="c2"))
+
+        assert seen.tracked() & {former, others} == {others}
+        assert "connections" not in router.log
 
 
 async def test_survives_a_crash_without_losing_a_packet(

@@ -12,4 +12,11 @@ from weave_router.kernel.fake import OWN_NAMESPACE, FakeKernel
 @pytest.fixture
 def rig() -> Rig:
     kernel = FakeKernel(sandboxes={"/run/netns/pod": {}})
-    return Rig(kernel, lambda work: work(), "/run/netns/pod", OWN_NAMESPACE)
+    return Rig(
+        kernel,
+        lambda work: work(),
+        "/run/netns/pod",
+        OWN_NAMESPACE,
+        kernel.connections.add,
+        lambda: kernel.connections,
+    )

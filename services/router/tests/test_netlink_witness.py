@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
+from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, nfct_msg
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -12,6 +14,7 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from weave_model.prefix import Family, Prefix
+from weave_router.core.connections import Connection
 from weave_router.core.diff import Add
 from weave_router.core.state import (
     Address,
@@ -26,8 +29,8 @@ from weave_router.core.state import (
     Vxlan,
 )
 from weave_router.kernel.encode import requests
-from weave_router.kernel.netlink import links
-from weave_router.kernel.netlink.wire import Request, frame
+from weave_router.kernel.netlink import connections, links
+from weave_router.kernel.netlink.wire import Request, frame, split_messages
 
 INDEX = 7
 SEQUENCE = 1
@@ -35,6 +38,8 @@ PERMANENT = 0x80
 RTNH_ONLINK = 4
 UNREACHABLE = 7
 IFF_UP = 1
+# Subsystem 1, message 2.
+CT_DELETE = 0x102
 
 
 def read(request: Request, kind: type[Any]) -> Any:
@@ -140,3 +145,46 @@ def test_the_tunnel_device() -> None:
     assert data.get_attr("IFLA_VXLAN_PORT") == 6784
     assert data.get_attr("IFLA_VXLAN_LEARNING") == 0
     assert data.get_attr("IFLA_VXLAN_TTL") == 64
+
+
+@pytest.mark.parametrize(
+    ("family", "ends", "reply_ends"),
+    [
+        (socket.AF_INET, ("10.32.0.2", "192.0.2.1"), ("192.0.2.1", "10.99.0.1")),
+        (socket.AF_INET6, ("fd00:32::2", "2001:db8::1"), ("2001:db8::1", "fd99::1")),
+    ],
+)
+def test_a_tracked_connection_is_removed_by_what_was_read(
+    family: int, ends: tuple[str, str], reply_ends: tuple[str, str]
+) -> None:
+    """Without its tuple the kernel would take the removal for one of all connections."""
+    original = NFCTAttrTuple(family, *ends, proto=17, sport=5000, dport=53)
+    reply = NFCTAttrTuple(family, *reply_ends, proto=17, sport=53, dport=1024)
+    entry = nfct_msg.create_from(tuple_orig=original, tuple_reply=reply, zone=7, mark=9)
+    entry["nfgen_family"] = family
+    entry["attrs"].append(["CTA_ID", 0x01020304])
+    entry.encode()
+
+    (read_entry,) = split_messages(bytes(entry.data))
+    tracked = connections.decode(read_entry)
+
+    assert tracked is not None
+    assert tracked.connection == Connection(*map(Prefix.parse, (*ends, *reply_ends)))
+    assert {Prefix.parse(end).to_bytes() for end in (*ends, *reply_ends)} <= connections.mentioned(
+        read_entry.payload
+    )
+    message = read(connections.remove(tracked), nfct_msg)
+    assert message["header"]["type"] == CT_DELETE
+    assert message["nfgen_family"] == family
+    assert NFCTAttrTuple.from_netlink(family, message.get_attr("CTA_TUPLE_ORIG")) == original
+    assert message.get_attr("CTA_ZONE") == 7
+    assert message.get_attr("CTA_ID") == 0x01020304
+
+
+def test_an_entry_without_addresses_is_passed_over() -> None:
+    entry = nfct_msg.create_from(mark=9)
+    entry.encode()
+
+    (message,) = split_messages(bytes(entry.data))
+
+    assert connections.decode(message) is None

@@ -8,8 +8,8 @@ import gc
 import logging
 import queue
 import threading
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -21,6 +21,7 @@ from weave_model.ring import OwnedBlock, RingView
 from weave_router import sandbox_guard
 from weave_router.config import Config, Drift
 from weave_router.core.attachments import Attachment, Phase
+from weave_router.core.connections import Connection
 from weave_router.core.diff import Add, Operation
 from weave_router.core.inputs import Peer
 from weave_router.core.sandbox import SandboxFound
@@ -61,7 +62,7 @@ class World:
         await router.start()
         await router.watch_kernel()
         work = [records.run(), router.reconciler.run(), router.follow_uplinks()]
-        work += [router.sandboxes.run()]
+        work += [router.sandboxes.run(), router.sweeper.run()]
         tasks = [asyncio.create_task(each) for each in work]
         if knows:
             await self.tell(router)
@@ -94,6 +95,19 @@ class World:
         """All open ports."""
         elements = self.kernel.sets.get("bindings4", frozenset())
         return [element for element in elements if isinstance(element, Binding)]
+
+
+@dataclass
+class SlowTracking(FakeKernel):
+    """Connection tracking is read until a test lets it end."""
+
+    is_reading: threading.Event = field(default_factory=threading.Event)
+    may_end: threading.Event = field(default_factory=threading.Event)
+
+    def remove_connections(self, addresses: Collection[Prefix]) -> int:
+        self.is_reading.set()
+        assert self.may_end.wait(5)
+        return super().remove_connections(addresses)
 
 
 @pytest.fixture
@@ -207,6 +221,36 @@ async def test_the_address_of_a_dead_sandbox_may_be_given_anew(world: World) -> 
         await attach(router, other)
 
         assert [record.key for record in router.node.attachments] == [other.key]
+
+
+async def test_a_detach_ends_the_connections_of_its_addresses(world: World) -> None:
+    other = Prefix.parse("10.32.0.3")
+    outside = Connection(POD, UNDERLAY, UNDERLAY, POD)
+    of_another_pod = Connection(other, UNDERLAY, UNDERLAY, other)
+    async with world.router() as router:
+        await attach(router)
+        world.kernel.connections |= {outside, of_another_pod}
+        await router.attacher.detach(KEY)
+        await router.sweeper.settled([POD])
+
+        assert world.kernel.connections == {of_another_pod}
+
+
+async def test_a_detach_does_not_wait_until_connections_are_ended(world: World) -> None:
+    kernel = SlowTracking(sandboxes={SANDBOX: {}}, host_uplinks=world.kernel.host_uplinks)
+    world.kernel = kernel
+    async with world.router() as router:
+        await attach(router)
+        assert await router.attacher.detach(KEY)
+        again = asyncio.create_task(attach(router))
+        assert await asyncio.to_thread(kernel.is_reading.wait, 5)
+
+        assert not again.done()
+        assert world.bindings() == []
+
+        kernel.may_end.set()
+        await again
+        assert [binding.address for binding in world.bindings()] == [POD]
 
 
 async def test_a_refused_attach_leaves_nothing(world: World) -> None:
@@ -458,6 +502,7 @@ async def test_hiding_survives_a_restart(world: World) -> None:
 async def test_reset_leaves_nothing_and_idles(world: World) -> None:
     async with world.router() as router:
         await attach(router)
+        world.kernel.connections = {Connection(POD, UNDERLAY, UNDERLAY, POD)}
 
         left = await router.reset()
 
@@ -467,6 +512,7 @@ async def test_reset_leaves_nothing_and_idles(world: World) -> None:
         assert path_statuses(router.node) == []
         await router.reconciler.settled()
         assert world.kernel.found(()).links == frozenset()
+    assert world.kernel.connections == set()
 
 
 async def test_what_the_kernel_refuses_is_tried_again(world: World) -> None:

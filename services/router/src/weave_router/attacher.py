@@ -25,6 +25,7 @@ from weave_router.kernel.api import Failed, Kernel, PodLink
 from weave_router.locks import NamedLocks
 from weave_router.node import Node
 from weave_router.records import Records
+from weave_router.sweeper import Sweeper
 
 T = TypeVar("T")
 
@@ -39,13 +40,20 @@ class Attacher:
     """Carries attaches out. Belongs to one event loop; the kernel's work is done in `executor`."""
 
     def __init__(
-        self, node: Node, kernel: Kernel, executor: Executor, locks: NamedLocks, records: Records
+        self,
+        node: Node,
+        kernel: Kernel,
+        executor: Executor,
+        locks: NamedLocks,
+        records: Records,
+        sweeper: Sweeper,
     ) -> None:
         self._node = node
         self._kernel = kernel
         self._executor = executor
         self._locks = locks
         self._records = records
+        self._sweeper = sweeper
         self._tasks: set[asyncio.Task[Any]] = set()
         self.on_attached: Callable[[Record], Coroutine[Any, Any, None]] | None = None
         self.on_detached: Callable[[AttachmentKey], None] = lambda _: None
@@ -118,6 +126,8 @@ class Attacher:
             record = self._node.attachments.to_activate(key, generation)
             if record.phase is Phase.ACTIVE:
                 return record
+            # An address that is given again at once: nothing of its new connections may go.
+            await self._sweeper.settled(record.attachment.addresses)
             opened = replace(record, phase=Phase.ACTIVE)
             operations = ports.opening(ports.port(record), self._node.overlay or ())
             # Side by side: the disk takes about as long as the kernel.
@@ -186,6 +196,8 @@ class Attacher:
             self._kernel.detach(record.link)
 
         await self._in_thread(work)
+        # Not before the link is gone: the pod could make connections anew.
+        self._sweeper.release(record.attachment.addresses)
         self._node.attachments.forget(record.key)
         self._records.drop(record.key)
 

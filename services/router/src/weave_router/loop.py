@@ -75,6 +75,7 @@ async def main(config: Config, supervisor: Supervisor) -> None:
         await stack.enter_async_context(gossip_channel)
         ipam, gossip = IpamStub(ipam_channel), GossipStub(gossip_channel)
         await router.watch_kernel()
+        supervisor.start("sweeper", router.sweeper.run())
         supervisor.start("sandboxes", router.sandboxes.run())
         supervisor.start("sandbox paths", router.sandboxes.follow_paths())
         supervisor.start("reconcile", router.reconciler.run())

@@ -25,6 +25,7 @@ from weave_router.node import Node
 from weave_router.reconciler import Reconciler
 from weave_router.records import NodeFacts, Records
 from weave_router.sandbox_guard import SandboxGuard
+from weave_router.sweeper import Sweeper
 
 # Attaches side by side: the kernel works on links one by one anyway.
 _ATTACH_THREADS = 4
@@ -67,7 +68,10 @@ class Router:
             repairs_drift=repairs_drift,
             resync_interval_s=resync_interval_s,
         )
-        self.attacher = Attacher(self.node, kernel, self._attach_threads, locks, records)
+        self.sweeper = Sweeper(kernel)
+        self.attacher = Attacher(
+            self.node, kernel, self._attach_threads, locks, records, self.sweeper
+        )
         self.sandboxes = SandboxGuard(
             self.node,
             kernel,
@@ -119,6 +123,7 @@ class Router:
         await self.attacher.close()
         self._stop_watching()
         await self._records.written()
+        await self.sweeper.close()
         self._attach_threads.shutdown()
         self._reconcile_thread.shutdown()
 
@@ -163,7 +168,10 @@ class Router:
         await self.attacher.close()
         self._stop_watching()
         left += await loop.run_in_executor(self._reconcile_thread, self._kernel.reset)
-        keys = [record.key for record in self.node.attachments]
+        keys = []
+        for record in self.node.attachments:
+            keys.append(record.key)
+            self.sweeper.release(record.attachment.addresses)
         for key in keys:
             self.node.attachments.forget(key)
         self._records.drop_all(keys)

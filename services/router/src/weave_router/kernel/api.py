@@ -7,7 +7,7 @@ All calls block and may come from any thread, one at a time unless said otherwis
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -141,6 +141,12 @@ class Kernel(Protocol):
     def detach(self, link: str) -> bool:
         """Removes a pod's link and all that stands on it; False: it was gone. May run in several
         threads."""
+        ...
+
+    def remove_connections(self, addresses: Collection[Prefix]) -> int:
+        """Ends what connection tracking knows of connections to and from these addresses,
+        translations included; says how many there were. May run beside everything else. Raises
+        KernelRefused, after all were tried."""
         ...
 
     def inspect(self, netns_path: str, interface: str) -> SandboxFound | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from weave_model.attachment import Route as SandboxRoute
 from weave_model.errors import Invalid
 from weave_model.prefix import Prefix
 from weave_router.core import naming
+from weave_router.core.connections import Connection, involves
 from weave_router.core.diff import Add, Change, LoadRuleset, Operation, Remove, UpdateSets
 from weave_router.core.sandbox import SandboxFound
 from weave_router.core.state import (
@@ -60,6 +61,9 @@ class FakeKernel:
     sets: dict[str, frozenset[Element]] = field(default_factory=dict)
     # Where the other end of each pod link is.
     ends: dict[str, tuple[str, str]] = field(default_factory=dict)
+    connections: set[Connection] = field(default_factory=set)
+    # Why connections cannot be removed, if so.
+    tracking_fails: str = ""
     # Says why an operation is refused, or nothing.
     refuses: Callable[[Operation], str] = lambda _: ""
     sandbox_sources: dict[str, FakeEvents] = field(default_factory=dict)
@@ -136,6 +140,15 @@ class FakeKernel:
                 return False
             self._drop_link(link)
             return True
+
+    def remove_connections(self, addresses: Collection[Prefix]) -> int:
+        """See `api.Kernel`."""
+        with self._lock:
+            if self.tracking_fails:
+                raise KernelRefused(self.tracking_fails)
+            gone = {each for each in self.connections if involves(each, addresses)}
+            self.connections -= gone
+            return len(gone)
 
     def inspect(self, netns_path: str, interface: str) -> SandboxFound | None:
         """See `api.Kernel`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from weave_model.attachment import Route
@@ -16,6 +16,7 @@ from weave_router.core.sandbox import SandboxFound
 from weave_router.core.state import KernelState, Link
 from weave_router.kernel import namespace, sysctl
 from weave_router.kernel.api import EventSource, Failed, HostRoute, PodFound, PodLink, Uplink
+from weave_router.kernel.connections import TrackedConnections
 from weave_router.kernel.events import NFTABLES_GROUPS, ROUTE_GROUPS, NftablesEvents, RouteEvents
 from weave_router.kernel.netlink import links
 from weave_router.kernel.netlink.links import FoundLink
@@ -34,7 +35,7 @@ _NETNS_DIRECTORIES = (Path("/run/netns"), Path("/run/docker/netns"))
 
 
 class LinuxKernel:
-    """See `api.Kernel`. `attach`, `detach` and `inspect` have sockets of their own."""
+    """See `api.Kernel`. What works on pods has sockets of its own."""
 
     def __init__(self, proc_sys: Path = sysctl.PROC_SYS) -> None:
         """Raises OSError without CAP_NET_ADMIN or libnftables."""
@@ -44,12 +45,14 @@ class LinuxKernel:
         self._reader = StateReader(self._socket, nft, self._table)
         self._writer = StateWriter(self._socket, nft, self._table, proc_sys)
         self._pod_links = PodLinks(proc_sys)
+        self._connections = TrackedConnections()
         self._lock = threading.Lock()
 
     def close(self) -> None:
         """See `api.Kernel`."""
         self._socket.close()
         self._pod_links.close()
+        self._connections.close()
 
     def found(self, sysctls: Iterable[str]) -> KernelState:
         """See `api.Kernel`."""
@@ -86,6 +89,10 @@ class LinuxKernel:
         """See `api.Kernel`."""
         self._reader.indexes.pop(link, None)
         return self._pod_links.detach(link)
+
+    def remove_connections(self, addresses: Collection[Prefix]) -> int:
+        """See `api.Kernel`."""
+        return self._connections.remove(addresses)
 
     def inspect(self, netns_path: str, interface: str) -> SandboxFound | None:
         """See `api.Kernel`."""

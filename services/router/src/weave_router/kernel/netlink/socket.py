@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -129,24 +129,37 @@ class NetlinkSocket:
                 break
         return messages
 
+    def skim(self, request: Request, matters: Callable[[bytes], bool]) -> Iterator[Message]:
+        """The messages of a dump one by one, for tables too large to hold at once: of datagrams in
+        which nothing matters none. To be read to its end, and nothing else be asked meanwhile."""
+        for message in self._answers(request, matters):
+            if message.kind != wire.NLMSG_DONE:
+                yield message
+
     def _dump_once(self, request: Request) -> tuple[list[Message], bool]:
+        messages = list(self._answers(request, lambda _: True))
+        is_consistent = not any(message.flags & wire.NLM_F_DUMP_INTR for message in messages)
+        return messages[:-1], is_consistent
+
+    def _answers(self, request: Request, matters: Callable[[bytes], bool]) -> Iterator[Message]:
+        """All of a dump, with the message that ends it. Raises NetlinkError."""
         sequence = self._next_sequence()
         self._socket.send(wire.frame(request, sequence, wire.NLM_F_DUMP))
-        messages: list[Message] = []
-        consistent = True
         while True:
-            for message in self._receive():
+            datagram = self._receive_datagram()
+            if not matters(datagram) and not wire.has_end(datagram):
+                continue
+            for message in wire.split_messages(datagram):
                 if message.sequence != sequence:
                     continue
-                consistent = consistent and not message.flags & wire.NLM_F_DUMP_INTR
+                if message.kind == wire.NLMSG_ERROR:
+                    raise _error_of(message, request)
+                yield message
                 if message.kind == wire.NLMSG_DONE:
                     code = -_ERROR.unpack_from(message.payload)[0]
                     if code:
                         raise NetlinkError(code, request.subject, "")
-                    return messages, consistent
-                if message.kind == wire.NLMSG_ERROR:
-                    raise _error_of(message, request)
-                messages.append(message)
+                    return
 
     def _execute_batch(self, requests: Sequence[Request]) -> list[Failure]:
         first = self._sequence + 1
@@ -170,11 +183,13 @@ class NetlinkSocket:
                     return failures
 
     def _receive(self) -> Iterator[Message]:
+        return wire.split_messages(self._receive_datagram())
+
+    def _receive_datagram(self) -> bytes:
         try:
-            buffer = self._socket.recv(_READ_BYTES)
+            return self._socket.recv(_READ_BYTES)
         except BlockingIOError as error:
             raise OSError(errno.ETIMEDOUT, "the kernel did not answer a netlink request") from error
-        return wire.split_messages(buffer)
 
     def _next_sequence(self) -> int:
         self._sequence += 1
