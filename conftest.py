@@ -11,7 +11,6 @@ settings.register_profile("weave", deadline=None)
 settings.load_profile("weave")
 
 PRIVILEGED_MARKERS = ("kernel", "lab")
-MACHINE_GROUP = "machine"
 FIXED_SIM_SEEDS = range(5)
 
 
@@ -41,15 +40,16 @@ def sim_seeds(config: pytest.Config) -> list[int]:
 # First, because xdist reads the groups in this very hook.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the kernel and of the lab share the machine: one worker runs them, one by one."""
+    """Tests of the kernel run one by one in one worker, and so do those of the lab: nodes of one
+    name, or two measures of lost packets, would meet otherwise."""
     for item in items:
-        if any(item.get_closest_marker(name) for name in PRIVILEGED_MARKERS):
-            item.add_marker(pytest.mark.xdist_group(MACHINE_GROUP))
+        if marker := _privileged(item):
+            item.add_marker(pytest.mark.xdist_group(marker))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Fail tests marked `kernel` or `lab` where they cannot run; a skip would hide them."""
-    marker = next(filter(item.get_closest_marker, PRIVILEGED_MARKERS), None)
+    marker = _privileged(item)
     if marker is None:
         return
     if os.geteuid() != 0:
@@ -58,9 +58,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             f"run them as root or leave them out with: -m 'not {marker}'",
             pytrace=False,
         )
-    if "PYTEST_XDIST_WORKER" in os.environ and not item.nodeid.endswith(f"@{MACHINE_GROUP}"):
+    if "PYTEST_XDIST_WORKER" in os.environ and not item.nodeid.endswith(f"@{marker}"):
         pytest.fail(
             f"Tests marked `{marker}` must run one by one; "
             "with -n, xdist keeps them on one worker only with: --dist loadgroup",
             pytrace=False,
         )
+
+
+def _privileged(item: pytest.Item) -> str | None:
+    return next(filter(item.get_closest_marker, PRIVILEGED_MARKERS), None)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import queue
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +21,9 @@ from weave_lab import Lab, LabSpec, Node
 pytestmark = pytest.mark.lab
 
 COLLECTOR = "127.0.0.1:4317"
+TRIES = 10
+# Spans leave within the delay above.
+WAIT_S = 5
 ROOT = Path(__file__).parents[2]
 # Spans are sent in batches; the default waits 5 s for one to fill.
 ENVIRONMENT = {
@@ -44,23 +51,41 @@ def collector(node: Node) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def received(collector: subprocess.Popen[str]) -> list[Received]:
-    """The spans of an ADD, once all of them have arrived."""
-    assert collector.stdout
+def pump(collector: subprocess.Popen[str]) -> queue.SimpleQueue[Received]:
+    """What the collector prints, as it comes."""
+    spans: queue.SimpleQueue[Received] = queue.SimpleQueue()
+
+    def read() -> None:
+        assert collector.stdout
+        for line in collector.stdout:
+            spans.put(Received(**json.loads(line)))
+
+    threading.Thread(target=read, daemon=True).start()
+    return spans
+
+
+def add_until_one_is_whole(node: Node, arriving: queue.SimpleQueue[Received]) -> list[Received]:
+    """The spans of one ADD.
+
+    Services that had spans before there was a collector try it again seconds later, and what they
+    have meanwhile is lost.
+    """
     seen: list[Received] = []
-    for line in collector.stdout:
-        seen.append(Received(**json.loads(line)))
-        if found := whole_add(seen):
-            return found
-    raise AssertionError("the collector has ended")
+    for number in range(TRIES):
+        node.add_pod(f"traced{number}")
+        end = time.monotonic() + WAIT_S
+        with contextlib.suppress(queue.Empty):
+            while True:
+                seen.append(arriving.get(timeout=max(0.0, end - time.monotonic())))
+                if found := whole_add(seen):
+                    return found
+    raise AssertionError(f"no ADD of {TRIES} arrived whole: {seen}")
 
 
 def test_an_add_is_one_trace_through_all_services(
     node: Node, collector: subprocess.Popen[str]
 ) -> None:
-    node.add_pod("traced")
-
-    spans = received(collector)
+    spans = add_until_one_is_whole(node, pump(collector))
 
     by_id = {span.span: span for span in spans}
     (root,) = (span for span in spans if not span.parent)
