@@ -8,7 +8,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
@@ -16,17 +15,20 @@ import weave_ipam.core.reclaims
 from services.ipam.tests.test_loop import ME, Alone, Bench, SlowBackend, steps
 from weave.ipam.v1 import ipam_pb2
 from weave_ipam.codec import key_to_proto, prefix_to_proto
+from weave_ipam.config import Config
 from weave_ipam.core.effects import Effect, WriteFence
-from weave_ipam.core.results import PeerInfo, Status
+from weave_ipam.core.results import PeerInfo
 from weave_ipam.loop import Owner
+from weave_ipam.node import Node
 from weave_ipam.records import STATE_FORMAT
+from weave_ipam.router_client import Attachment, RouterClient
 from weave_ipam.service import IpamService
 from weave_ipam.testing.cluster import pod_key
+from weave_model.attachment import Workload
 from weave_model.peer import PeerName
-from weave_model.prefix import Family, Prefix
-from weave_model.ring import RingView
+from weave_model.prefix import Prefix
+from weave_runtime.process import Supervisor
 from weave_runtime.store import Store
-from weave_runtime.watch import Table
 
 DEAD = PeerName(b"\x02\0\0\0\0\x02")
 # More turns of the loop than any call takes.
@@ -53,30 +55,34 @@ class Context:
         return 30.0
 
 
-class OneNode:
-    """The service's view of a node that runs."""
+class Router(RouterClient):
+    """Sees that the sandbox of pod a is gone, and a pod b that nobody allocated for."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def attachments(self) -> list[Attachment]:
+        await asyncio.sleep(0)
+        dead, stranger = (Prefix.parse(address) for address in ("10.32.0.5", ADDRESS))
+        return [
+            Attachment(pod_key("a"), (dead,), Workload(), sandbox_exists=False),
+            Attachment(pod_key("b"), (stranger,), Workload(), sandbox_exists=True),
+        ]
+
+
+class OneNode(Node):
+    """A node that runs, without the tasks of its process."""
 
     def __init__(self, owner: Owner) -> None:
-        self.ring: Table[Family, RingView] = Table()
-        self.store_name = "memory"
-        self.name: PeerName | None = ME
+        super().__init__(Config(), Supervisor())
+        self.name = ME
+        self._router = Router()
         self._owner = owner
+        self._has_owner.set()
 
     async def owner(self, timeout_s: float) -> Owner:
         await asyncio.sleep(0)
-        return self._owner
-
-    def reason(self) -> str:
-        return ""
-
-    def status(self) -> Status | None:
-        return self._owner.status()
-
-    async def check(self, *, repair: bool) -> list[Any]:
-        return []
-
-    def observe_allocation(self, seconds: float) -> None:
-        pass
+        return await super().owner(timeout_s)
 
 
 @dataclass(frozen=True)
@@ -95,8 +101,8 @@ class World:
         request = ipam_pb2.ClaimRequest(key=key_to_proto(pod_key("a")), addresses=[address])
         return await self.service.Claim(request, Context())
 
-    async def release(self) -> object:
-        request = ipam_pb2.ReleaseRequest(key=key_to_proto(pod_key("a")))
+    async def release(self, name: str = "a") -> object:
+        request = ipam_pb2.ReleaseRequest(key=key_to_proto(pod_key(name)))
         return await self.service.Release(request, Context())
 
     async def reclaim(self) -> object:
@@ -111,6 +117,12 @@ class World:
     async def lookup(self) -> object:
         request = ipam_pb2.LookupRequest(key=key_to_proto(pod_key("a")))
         return await self.service.Lookup(request, Context())
+
+    async def check(self) -> object:
+        return await self.service.Check(ipam_pb2.CheckRequest(), Context())
+
+    async def repair(self) -> ipam_pb2.CheckResponse:
+        return await self.service.Check(ipam_pb2.CheckRequest(repair=True), Context())
 
     async def list(self) -> object:
         return await self.service.List(ipam_pb2.ListRequest(), Context())
@@ -155,10 +167,12 @@ async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     await bench.ready()
     peers = [PeerInfo(ME), PeerInfo(DEAD, reachable=False)]
     bench.owner.post(lambda now: bench.owner.allocator.peers_changed(peers, now))
-    yield World(bench, IpamService(OneNode(bench.owner), time.monotonic))
+    node = OneNode(bench.owner)
+    yield World(bench, IpamService(node, time.monotonic))
     bench.task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await bench.task
+    await node.close()
     await store.close()
 
 
@@ -240,7 +254,36 @@ async def test_leave_leaves_nobody_waiting(world: World) -> None:
         assert not world.bench.owner.allocator._leaving._requests
 
 
-@pytest.mark.parametrize("read", [World.lookup, World.list])
+async def test_what_a_repair_begins_is_whole_or_not_there(world: World) -> None:
+    """It frees what is dead and records what lives, one by one."""
+
+    async def one_is_dead_and_one_unknown() -> None:
+        await world.release("b")
+        await world.allocate()
+
+    assert await at_every_point(world, world.repair, one_is_dead_and_one_unknown) > 6
+
+    assert await world.bench.held() == {"b"}
+    (held,) = world.bench.owner.allocator.allocations()
+    assert [str(address) for address in held.addresses] == [f"{ADDRESS}/32"]
+
+
+async def test_a_cancelled_repair_is_made_up_for_by_the_next(world: World) -> None:
+    for count in range(MOST_STEPS):
+        await world.release("b")
+        await world.allocate()
+        too_late = await world.cancelled_after(world.repair, count)
+        await world.repair()
+
+        assert await world.bench.held() == {"b"}
+        left = await world.repair()
+        assert not left.findings
+        if too_late:
+            return
+    raise AssertionError("no repair ever ended")
+
+
+@pytest.mark.parametrize("read", [World.lookup, World.list, World.check])
 async def test_a_read_leaves_everything_as_it_was(
     world: World, read: Callable[[World], Awaitable[object]]
 ) -> None:
