@@ -198,7 +198,7 @@ class Pool:
         """Asks for the prefixes wanted by requests, and, to `recover` them, for conflicting
         addresses in use here."""
         wanted = set(wants)
-        recovering = self._recovering(now) if recover else set()
+        recovering = self._recovering(now, recover=recover)
         self.asking.want(wanted | recovering)
         hopeless = self.asking.exhausted
         for peer, prefix in self.asking.ask(self._donors, now):
@@ -271,9 +271,9 @@ class Pool:
         self._held = held
         self.space.set_held(held)
 
-    def _recovering(self, now: float) -> set[Prefix]:
+    def _recovering(self, now: float, *, recover: bool) -> set[Prefix]:
         view = self.ring.view
-        if view is None or not self.space.conflicting:
+        if view is None or not recover or not self.space.conflicting:
             self._recover_at.clear()
             return set()
         self._recover_at = {
