@@ -55,3 +55,15 @@ def test_a_listing_that_fails_for_a_moment_is_made_again() -> None:
 def test_a_listing_that_cannot_be_had_is_an_error() -> None:
     with pytest.raises(NftablesError, match="Cannot allocate memory"):
         listed(Nft(*["Error: Cannot allocate memory"] * LIST_TRIES))
+
+
+def test_addresses_of_peers_that_an_older_release_held_as_intervals_are_hosts() -> None:
+    older = {"prefix": {"addr": "10.99.0.2", "len": 31}}
+    everything = {"range": ["11.0.0.0", "12.255.255.255"]}
+    found = listed(Nft([{"set": {"name": "peers4", "elem": [older, "10.99.0.9", everything]}}]))
+
+    assert {str(element) for element in found["peers4"]} == {
+        "10.99.0.2/32",
+        "10.99.0.3/32",
+        "10.99.0.9/32",
+    }

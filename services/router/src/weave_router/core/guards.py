@@ -90,7 +90,9 @@ def _transit() -> list[str]:
 
 
 def _guard_in(*, exposed: bool) -> list[str]:
-    rules = [f"{_TO_MESH_PORTS} jump mesh_in"]
+    # No pod and no tunnel can have one of these for a source: the guard has seen to it.
+    rules = [f"udp dport {TUNNEL_PORT} {HEADER[f]} saddr @peers{f} accept" for f in Family]
+    rules.append(f"{_TO_MESH_PORTS} jump mesh_in")
     if not exposed:
         rules += [f"iifname {TUNNELS} {PROBES} accept"]
         rules += [f"iifname {PODS} drop", f"iifname {TUNNELS} drop"]
@@ -101,7 +103,6 @@ def _mesh_in() -> list[str]:
     return [
         f"iifname {PODS} goto mesh_ports",
         *_by_tunnel("goto mesh_ports"),
-        *(f"{HEADER[f]} saddr @peers{f} return" for f in Family),
         f"udp dport {TUNNEL_PORT} drop",
     ]
 

@@ -45,15 +45,19 @@ MARK = 0x00100000
 MARK_PRIORITY = -90
 # Tells our rule in a foreign chain.
 FOREIGN_COMMENT = "weave-net: forward overlay packets"
+# Two in each family for each of the peers that a mesh can have; 512 KiB of the kernel's memory.
+MAX_PEER_ADDRESSES = 32_768
 _ADDRESS_TYPE = {Family.IPV4: "ipv4_addr", Family.IPV6: "ipv6_addr"}
-# Name of each set and how it is declared.
+# Name of each set and how it is declared; those of intervals hold prefixes, the others hosts.
 SETS: Mapping[str, str] = {
     **{f"bindings{f}": f"type ifname . ether_addr . {_ADDRESS_TYPE[f]}" for f in Family},
     **{
         f"{stem}{f}": f"type {_ADDRESS_TYPE[f]}; flags interval"
-        for stem in ("universe", "local", "remote", "relayed", "peers")
+        for stem in ("universe", "local", "remote", "relayed")
         for f in Family
     },
+    # With a size the kernel takes a hash table of fixed size, in which it finds addresses fastest.
+    **{f"peers{f}": f"type {_ADDRESS_TYPE[f]}; size {MAX_PEER_ADDRESSES}" for f in Family},
 }
 
 
@@ -112,6 +116,11 @@ def update(removed: Mapping[str, Iterable[Element]], added: Mapping[str, Iterabl
             if listed:
                 commands.append(f"{verb} element {TABLE} {name} {{ {listed} }}")
     return "\n".join(commands) + "\n" if commands else ""
+
+
+def holds_prefixes(name: str) -> bool:
+    """Are the elements of this set prefixes, which the kernel may show merged?"""
+    return "interval" in SETS.get(name, "")
 
 
 def element_text(element: Element) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from weave_model.prefix import Family, Prefix, coalesce
-from weave_router.core import ports, routes
+from weave_router.core import ports, routes, ruleset
 from weave_router.core.inputs import Inputs
 from weave_router.core.state import Element, KernelState
 
@@ -16,9 +16,10 @@ def elements(inputs: Inputs, found: KernelState) -> dict[str, frozenset[Element]
             name = f"{stem}{family}"
             if prefixes is None:
                 sets[name] = found.sets.get(name, frozenset())
-            else:
-                # Interval sets refuse overlaps; adjacent blocks of several owners become one.
-                sets[name] = frozenset(coalesce(p for p in prefixes if p.family is family))
+                continue
+            wanted = [prefix for prefix in prefixes if prefix.family is family]
+            # Interval sets refuse overlaps; adjacent blocks of several owners become one.
+            sets[name] = frozenset(coalesce(wanted) if ruleset.holds_prefixes(name) else wanted)
     for family in Family:
         name = ports.binding_set(family)
         sets[name] = frozenset(

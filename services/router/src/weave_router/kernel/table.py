@@ -130,7 +130,16 @@ def _set_elements(found: Mapping[str, Any]) -> frozenset[Element]:
                 elements.append(Prefix.parse(address))
             case _:
                 raise ValueError(f"set {found['name']} has an element of unknown form: {element!r}")
-    if found["name"].startswith("bindings"):
+    prefixes = [element for element in elements if isinstance(element, Prefix)]
+    if len(prefixes) < len(elements):
         return frozenset(elements)
-    # The kernel may show two adjacent elements as one.
-    return frozenset(coalesce(element for element in elements if isinstance(element, Prefix)))
+    if ruleset.holds_prefixes(found["name"]):
+        # The kernel may show two adjacent elements as one.
+        return frozenset(coalesce(prefixes))
+    # In an older release's table this set held intervals.
+    return frozenset(
+        Prefix.host(prefix.family, address)
+        for prefix in prefixes
+        if prefix.size <= ruleset.MAX_PEER_ADDRESSES
+        for address in range(prefix.address, prefix.address + prefix.size)
+    )
