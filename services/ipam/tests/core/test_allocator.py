@@ -20,8 +20,12 @@ RANGE = Prefix.parse("10.0.3.0/26")
 POD = AttachmentKey("weave", ContainerId("pod"), "eth0")
 
 
-def started(state: State | None = None, now: float = 1000.0) -> tuple[Allocator, list[Effect]]:
-    options = Options(ME, (FamilyOptions(RANGE, RANGE),), Seeded(Genesis((ME,))))
+ALONE = Options(ME, (FamilyOptions(RANGE, RANGE),), Seeded(Genesis((ME,))))
+
+
+def started(
+    state: State | None = None, now: float = 1000.0, options: Options = ALONE
+) -> tuple[Allocator, list[Effect]]:
     allocator = Allocator(options, state or State(), random.Random(1), now)
     effects = allocator.take_effects()
     for topic in TOPICS_NEEDED:

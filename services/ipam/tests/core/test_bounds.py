@@ -48,6 +48,18 @@ def test_a_vote_with_a_round_or_seeds_out_of_bounds_is_none() -> None:
     assert acceptor_fault(wide) == f"{MAX_SEEDS + 1} seeds are more than {MAX_SEEDS}"
 
 
+def test_a_vote_that_contradicts_itself_is_none() -> None:
+    me = names(1)[0]
+    lower, higher = Ballot(1, me), Ballot(2, me)
+    value = Genesis(names(1))
+
+    for without in (AcceptorState(lower, lower, None), AcceptorState(lower, None, value)):
+        assert "without a" in str(acceptor_fault(without))
+    for unpromised in (AcceptorState(None, lower, value), AcceptorState(lower, higher, value)):
+        fault = acceptor_fault(unpromised)
+        assert fault == "the accepted ballot is greater than the promised one"
+
+
 def test_a_long_list_of_seeds_is_cut_in_what_is_said() -> None:
     text = differing(Genesis(names(1)), Genesis(names(100)))
 
