@@ -97,9 +97,12 @@ async def test_it_goes_when_adds_go_on_failing(
     await services.judged(readiness)
 
     services.error = "ipam does not answer"
+    services.now += 100.0
+    await services.judged(readiness)
+    assert conflist.path.exists()
+
     services.now += 3.0
     await services.judged(readiness)
-
     assert not conflist.path.exists()
 
 

@@ -8,6 +8,7 @@ import sys
 from contextlib import AsyncExitStack
 
 from weave.cni.v1.cni_pb2_grpc import add_CniServicer_to_server
+from weave_cni_shim import health
 from weave_cni_shim.attach import Attacher
 from weave_cni_shim.backends import NoNpc, Npc
 from weave_cni_shim.chain import Chain
@@ -47,18 +48,21 @@ async def serve(config: Config, supervisor: Supervisor) -> None:
         ),
     )
     async with AsyncExitStack() as stack:
-        ipam = GrpcIpam(
-            await stack.enter_async_context(connect(config.run_dir / "ipam" / "api.sock"))
+        ipam_channel = await stack.enter_async_context(
+            connect(config.run_dir / "ipam" / "api.sock")
         )
+        ipam = GrpcIpam(ipam_channel)
         router_channel = await stack.enter_async_context(
             connect(config.run_dir / "router" / "api.sock")
         )
         router = GrpcRouter(router_channel)
-        npc: Npc = (
-            GrpcNpc(await stack.enter_async_context(connect(config.run_dir / "npc" / "api.sock")))
-            if config.expect_npc
-            else NoNpc()
-        )
+        needed = {"weave.ipam.v1.Ipam": ipam_channel, "weave.router.v1.Router": router_channel}
+        npc: Npc = NoNpc()
+        if config.expect_npc:
+            needed["weave.npc.v1.Npc"] = await stack.enter_async_context(
+                connect(config.run_dir / "npc" / "api.sock")
+            )
+            npc = GrpcNpc(needed["weave.npc.v1.Npc"])
         spool = Spool(config.state_dir / "spool")
         attacher = Attacher(
             router, npc, timeout_s=config.add_timeout.total_seconds(), owe=spool.keep
@@ -96,6 +100,8 @@ async def serve(config: Config, supervisor: Supervisor) -> None:
         server.add(add_CniServicer_to_server, service)
         supervisor.start("spool", spool.run(verbs.carry_out))
         supervisor.start("readiness", readiness.run())
+        for name, channel in needed.items():
+            supervisor.start(f"health of {name}", health.follow(channel, name, readiness.doubt))
         if config.kube_node:
             gossip_channel = await stack.enter_async_context(
                 connect(config.run_dir / "gossip" / "api.sock")

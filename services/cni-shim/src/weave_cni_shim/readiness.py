@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from weave_cni_shim.install import Conflist
 from weave_model.errors import DomainError
 
-# People wait for a node to become ready, not for it to be seen that it no longer is; a kubelet
-# looks every 5 s. Each judgement costs three processes a millisecond.
-PERIOD_READY_S = 2.0
+# While all is well the services are asked now and then only: they tell themselves when they are no
+# longer ready (`doubt`), and each judgement wakes the threads of three processes for seconds.
+PERIOD_READY_S = 10.0
+# People wait for a node to become ready.
 PERIOD_NOT_READY_S = 0.25
 # Without a conflist a kubelet declares the node not ready, and every pod on it leaves its Services,
 # though their packets still pass. A service that restarts takes less than this.
@@ -56,7 +57,7 @@ class Readiness:
         return self._last
 
     def doubt(self) -> None:
-        """Something was seen to fail: the next judgement comes at once."""
+        """Something failed or changed: the next judgement comes at once."""
         self._doubt.set()
 
     async def reasons(self) -> list[str]:
@@ -78,14 +79,16 @@ class Readiness:
     async def run(self) -> None:
         """Shows the truth by the conflist, for ever."""
         shown: list[str] | None = None
-        ready_at = self._clock()
+        unready_since: float | None = None
         while True:
             self._doubt.clear()
             reasons = await self.reasons()
             if not reasons:
-                ready_at = self._clock()
+                unready_since = None
                 reasons = await self._publish_unless_ended()
-            elif self._clock() - ready_at >= self._patience_s:
+            elif unready_since is None:
+                unready_since = self._clock()
+            if unready_since is not None and self._clock() - unready_since >= self._patience_s:
                 await asyncio.to_thread(self._conflist.withdraw)
             if reasons != shown:
                 shown = reasons
