@@ -11,7 +11,8 @@ from weave_ipam.core.documents import TOPIC_RING
 from weave_ipam.core.fences import Fence
 from weave_ipam.core.reclaims import MAX_RACES
 from weave_ipam.core.results import Reclaimed
-from weave_model.errors import Conflict
+from weave_model.errors import Absent, Conflict
+from weave_model.prefix import Prefix
 
 pytestmark = pytest.mark.sim
 
@@ -20,6 +21,10 @@ def why(world: World, number: int, call: Call) -> str:
     allocator = world.peers[number].allocator
     assert allocator is not None
     return allocator.why_pending(call.request)
+
+
+def size(prefix: str) -> int:
+    return Prefix.parse(prefix).size
 
 
 def slow_cluster(universe: str, *numbers: int) -> World:
@@ -140,6 +145,119 @@ def test_what_a_removed_peer_had_granted_is_carried_to_whom_it_was_granted() -> 
     assert everybody_agrees(world, 2, 3)
     assert sum(int(owner in (2, 3)) for owner in world.owners(2).values()) == len(world.owners(2))
     assert world.peers[3].state.allocations
+
+
+def removed_peer_takes_over(world: World) -> None:
+    """A peer that was removed is back on the other side of a partition, and removes a dead one."""
+    world.kill_node(5)
+    world.run(1.0)
+    world.reclaim(1, 5)
+    world.run(5.0)
+    world.kill_node(4)
+    world.partition([1, 5], [2, 3])
+    world.start_node(5)
+    world.run(5.0)
+    call = world.reclaim(5, 4)
+    world.run(5.0)
+    assert isinstance(call.outcome, Reclaimed)
+    assert call.outcome.addresses > 0
+    never_heard_of(world, 2, stranger=5)
+
+
+def never_heard_of(world: World, number: int, *, stranger: int) -> None:
+    """All peers of the simulated mesh know of each other otherwise."""
+    peer = world.peers[number]
+    known = world.mesh.peers_of(peer.replica)
+    peer.peers_changed([info for info in known if info.name != peer_name(stranger)])
+
+
+def test_an_heir_that_nobody_here_knows_is_still_the_heir() -> None:
+    """Seed 6175: both sides of a partition took over, and gave addresses twice."""
+    world = cluster("10.0.0.0/26", 1, 2, 3, 4, 5)
+    removed_peer_takes_over(world)
+
+    call = world.reclaim(2, 4)
+    world.run(5.0)
+    assert isinstance(call.outcome, Conflict)
+    assert f"was fenced by {peer_name(5)}: use rmpeer" in str(call.outcome)
+    assert 4 in world.owners(2).values()
+
+    world.heal()
+    world.run(10.0)
+    assert everybody_agrees(world, 1, 2, 3, 5)
+    assert 4 not in world.owners(2).values()
+
+
+def test_an_heir_that_nobody_knows_any_more_can_be_removed() -> None:
+    world = cluster("10.0.0.0/26", 1, 2, 3, 4, 5)
+    removed_peer_takes_over(world)
+    world.kill_node(5)
+    world.kill_node(1)
+    world.heal()
+    world.run(3.0)
+    never_heard_of(world, 2, stranger=5)
+    unknown = world.reclaim(2, 5)
+    refused = world.reclaim(2, 4)
+    world.run(5.0)
+    assert isinstance(unknown.outcome, Absent)
+    assert "remove that peer first if it is dead" in str(refused.outcome)
+
+    # Whom each was fenced by comes before.
+    for victim in (1, 5, 4):
+        call = world.reclaim(2, victim)
+        world.run(5.0)
+        assert isinstance(call.outcome, Reclaimed), victim
+
+    assert everybody_agrees(world, 2, 3)
+    assert set(world.owners(2).values()) == {2, 3}
+    assert sum(map(size, world.owners(2))) == 64
+
+
+def test_what_the_heir_never_saw_is_not_lost_when_its_only_witness_restarts() -> None:
+    """Seed 5946: the victim had got space on the other side of a partition."""
+    world = cluster("10.0.0.0/28", 1, 2, 3)
+    world.partition([1, 2], [3])
+    world.run(2.0)
+    for number in range(7):
+        world.allocate(2, f"a{number}")
+        world.run(2.0)
+    owned = world.owners(1)
+    world.kill_node(2)
+    world.run(1.0)
+    call = world.reclaim(3, 2)
+    world.run(5.0)
+    assert isinstance(call.outcome, Reclaimed)
+    assert call.outcome.addresses < sum(size(p) for p, owner in owned.items() if owner == 2)
+
+    world.coordination.cut(peer_name(1))
+    world.heal()
+    world.run(3.0)
+    world.peers[1].crash()
+    world.peers[1].start()
+    world.run(3.0)
+    world.coordination.join(peer_name(1))
+    world.run(120.0)
+
+    assert everybody_agrees(world, 1, 3)
+    assert set(world.owners(1).values()) == {1, 3}
+    assert sum(map(size, world.owners(1))) == 16
+    assert not world.peers[1].state.departed
+
+
+def test_a_removed_peer_that_comes_back_is_no_longer_remembered() -> None:
+    world = cluster("10.0.0.0/26", 1, 2)
+    world.coordination.cut(peer_name(1))
+    world.kill_node(2)
+    world.run(1.0)
+    world.mesh.remove_peer(world.peers[1].replica, peer_name(2))
+    world.run(1.0)
+    assert world.peers[1].state.departed
+
+    world.start_node(2)
+    world.run(10.0)
+
+    assert not world.peers[1].state.departed
+    assert everybody_agrees(world, 1, 2)
 
 
 def test_what_is_owed_to_an_heir_that_is_removed_goes_to_its_heir() -> None:

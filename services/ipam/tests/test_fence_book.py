@@ -32,7 +32,7 @@ def victim(number: int) -> PeerName:
 
 def fence(number: int, incarnation: int = 1 << 40) -> Fence:
     uid = "0d61c6b4-9a4b-4d0a-8f3e-8c0f5b1c2d3e"
-    return Fence(victim(number), incarnation, uid, HEIR)
+    return Fence(victim(number), incarnation, uid, HEIR, heir_revision=number)
 
 
 def test_a_fence_is_found_with_its_revision_and_replaced_by_a_newer_one() -> None:

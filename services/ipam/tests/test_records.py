@@ -20,6 +20,8 @@ RECORDS = st.one_of(
     st.builds(records.NameRecord, own.peer_names),
     st.builds(records.DocumentRecord, own.ring_documents),
     st.builds(records.DocumentGone, own.families),
+    st.builds(records.DepartedRecord, own.peer_names, own.ring_documents),
+    st.builds(records.DepartedGone, own.peer_names, own.families),
     st.builds(records.AllocationRecord, own.allocations),
     st.builds(records.AllocationGone, own.attachment_keys),
     st.builds(records.QuarantineRecord, own.hosts, st.floats(0, 1e12)),

@@ -82,6 +82,10 @@ def allocation_key(key: AttachmentKey) -> str:
     return f"allocation/{key.network}/{key.container_id}/{key.interface}"
 
 
+def _departed_key(family: Family, writer: PeerName) -> str:
+    return f"departed/{family_key(family)}/{bytes(writer).hex()}"
+
+
 def _aside_key(universe: Prefix) -> str:
     return f"aside/{family_key(universe.family)}/{universe}"
 
@@ -94,6 +98,10 @@ def _entry_of(record: Record) -> tuple[str, bytes | None]:
             return f"ring/{family_key(record.family)}", encode_ring(document)
         case records.DocumentGone(family):
             return f"ring/{family_key(family)}", None
+        case records.DepartedRecord(_, document):
+            return _departed_key(*record.place), encode_ring(document)
+        case records.DepartedGone(writer, family):
+            return _departed_key(family, writer), None
         case records.AllocationRecord(allocation):
             return allocation_key(allocation.key), _encode_allocation(allocation)
         case records.AllocationGone(key):
@@ -119,6 +127,7 @@ class _Draft:
     def __init__(self) -> None:
         self._name: PeerName | None = None
         self._documents: dict[Family, RingDocument] = {}
+        self._departed: dict[tuple[Family, PeerName], RingDocument] = {}
         self._allocations: dict[AttachmentKey, Allocation] = {}
         self._quarantine: dict[Prefix, float] = {}
         self._acceptors: dict[Family, AcceptorState] = {}
@@ -147,6 +156,10 @@ class _Draft:
                 self._owed = _decode_owed(value)
             case "ring":
                 self._documents[_family(rest)] = decode_ring(value)
+            case "departed":
+                family, _, writer = rest.partition("/")
+                place = _family(family), PeerName(bytes.fromhex(writer))
+                self._departed[place] = decode_ring(value)
             case "paxos":
                 self._acceptors[_family(rest)] = decode_acceptor(value)
             case _:
@@ -157,6 +170,7 @@ class _Draft:
         return State(
             name=self._name,
             documents=self._documents,
+            departed=self._departed,
             allocations=self._allocations,
             quarantine=self._quarantine,
             acceptors=self._acceptors,

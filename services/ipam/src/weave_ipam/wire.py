@@ -188,6 +188,7 @@ def fence_to_proto(fence: Fence) -> ring_pb2.ReclaimFence:
         victim_incarnation=fence.victim_incarnation,
         victim_node_uid=fence.victim_node_uid,
         heir=fence.heir,
+        heir_revision=fence.heir_revision,
     )
 
 
@@ -198,6 +199,7 @@ def fence_from_proto(message: ring_pb2.ReclaimFence) -> Fence:
         message.victim_incarnation,
         message.victim_node_uid,
         PeerName(message.heir),
+        message.heir_revision,
     )
 
 

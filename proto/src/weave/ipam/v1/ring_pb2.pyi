@@ -319,11 +319,16 @@ class ReclaimFence(_message.Message):
     VICTIM_INCARNATION_FIELD_NUMBER: _builtins.int
     VICTIM_NODE_UID_FIELD_NUMBER: _builtins.int
     HEIR_FIELD_NUMBER: _builtins.int
+    HEIR_REVISION_FIELD_NUMBER: _builtins.int
     victim: _builtins.bytes
     """6 bytes each."""
     victim_incarnation: _builtins.int
     victim_node_uid: _builtins.str
     heir: _builtins.bytes
+    heir_revision: _builtins.int
+    """Revision of the last fence of its own that the heir had obeyed when it wrote this; 0: none. A
+    later fence of the heir takes this one out of its hands.
+    """
     def __init__(
         self,
         *,
@@ -331,10 +336,11 @@ class ReclaimFence(_message.Message):
         victim_incarnation: _builtins.int = ...,
         victim_node_uid: _builtins.str = ...,
         heir: _builtins.bytes = ...,
+        heir_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heir", b"heir", "victim", b"victim", "victim_incarnation", b"victim_incarnation", "victim_node_uid", b"victim_node_uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heir", b"heir", "heir_revision", b"heir_revision", "victim", b"victim", "victim_incarnation", b"victim_incarnation", "victim_node_uid", b"victim_node_uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

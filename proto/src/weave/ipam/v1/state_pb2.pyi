@@ -87,7 +87,10 @@ Global___QuarantineRecord: _TypeAlias = QuarantineRecord  # noqa: Y015
 
 @_typing.final
 class OwedRecord(_message.Message):
-    """Store key "owed": addresses that go to the heir of a fence as soon as nothing uses them here."""
+    """Store keys "ring/<family>", "departed/<family>/<peer in hex>": weave.mesh.v1's ring document.
+
+    Store key "owed": addresses that go to the heir of a fence as soon as nothing uses them here.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -47,16 +47,18 @@ def assemble(
         initial = Initial(
             family_options.universe, options.name, options.init, acceptor, rng, effects
         )
+        departed = {w: document for (f, w), document in fit.departed.items() if f is family}
         own = fit.documents.get(family)
-        pools[family] = Pool(family_options, own, initial, peers, rng, effects)
+        pools[family] = Pool(family_options, own, departed, initial, peers, rng, effects)
     all_pools = tuple(pools.values())
     desk = Desk(Ledger(fit.allocations, fit.generation), pools, effects)
     desk.load(fit.quarantine, now, options.quarantine_s)
+    obedience = Obedience(peers, all_pools, fit.fence_revision, fit.owed, rng, effects)
     return Parts(
         peers=peers,
         pools=pools,
         desk=desk,
-        obedience=Obedience(peers, all_pools, fit.fence_revision, fit.owed, rng, effects),
-        reclaims=Reclaims(peers, all_pools, rng, effects),
+        obedience=obedience,
+        reclaims=Reclaims(peers, all_pools, lambda: obedience.obeyed, rng, effects),
         leaving=Leaving(peers, all_pools, effects),
     )

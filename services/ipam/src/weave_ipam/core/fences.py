@@ -15,3 +15,5 @@ class Fence:
     victim_incarnation: int
     victim_node_uid: str
     heir: PeerName
+    # The last fence of its own that the heir had obeyed: a later one takes this out of its hands.
+    heir_revision: int = 0

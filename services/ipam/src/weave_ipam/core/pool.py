@@ -4,7 +4,7 @@ peers."""
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from weave_ipam.core.advice import Advice
 from weave_ipam.core.asking import ANSWER_S, Asking, Donors
@@ -45,13 +45,14 @@ class Pool:
         self,
         options: FamilyOptions,
         own: RingDocument | None,
+        departed: Mapping[PeerName, RingDocument],
         initial: Initial,
         peers: Peers,
         rng: random.Random,
         effects: list[Effect],
     ) -> None:
         self.options = options
-        self.ring = Ring(options.universe, own, initial, peers, effects)
+        self.ring = Ring(options.universe, own, departed, initial, peers, effects)
         self.space = Space(options.family)
         self.asking = Asking(rng)
         self.advice = Advice(effects)

@@ -8,6 +8,7 @@ blocks. So of two sides of a partition at most one takes them. A victim that liv
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from weave_ipam.core.effects import (
@@ -42,6 +43,8 @@ class _Takeover:
 
     requests: list[RequestId] = field(default_factory=list)
     races: int = 0
+    # A fence of somebody else that is in the way, and its revision, until its heir's is read.
+    obstacle: tuple[int, Fence] | None = None
     # The fence is ours, and when the space may be taken.
     revision: int = 0
     due: float | None = None
@@ -54,16 +57,21 @@ class Reclaims:
         self,
         peers: Peers,
         pools: tuple[Pool, ...],
+        obeyed: Callable[[], int],
         rng: random.Random,
         effects: list[Effect],
     ) -> None:
+        """`obeyed`: the revision of this peer's own fence that it has obeyed."""
         self._peers = peers
         self._pools = pools
+        self._obeyed = obeyed
         self._rng = rng
         self._effects = effects
         self._takeovers: dict[PeerName, _Takeover] = {}
-        # Peers whose space we have taken: a fence in their name holds nobody back.
+        # Peers whose space we have taken.
         self._reclaimed: set[PeerName] = set()
+        # Heirs in whose name a fence was in the way: they can be removed though nobody knows them.
+        self._in_the_way: set[PeerName] = set()
         self._orphans: dict[PeerName, float] = {}
 
     # Taking over
@@ -99,6 +107,9 @@ class Reclaims:
 
     def read(self, victim: PeerName, revision: int, fence: Fence | None) -> None:
         """What stands in Coordination."""
+        for waiting, takeover in list(self._takeovers.items()):
+            if takeover.obstacle is not None and takeover.obstacle[1].heir == victim:
+                self._overcome(waiting, takeover.obstacle, revision)
         if victim in self._takeovers:
             self._decide(victim, revision, fence)
         elif victim in self._orphans and fence is not None:
@@ -123,7 +134,10 @@ class Reclaims:
 
     def failed(self, victim: PeerName, reason: str) -> None:
         """Coordination is away."""
-        self._fail(victim, NotReady(f"peer {victim} cannot be fenced: {reason}"))
+        for waiting, takeover in list(self._takeovers.items()):
+            obstacle = takeover.obstacle
+            if waiting == victim or (obstacle is not None and obstacle[1].heir == victim):
+                self._fail(waiting, NotReady(f"peer {waiting} cannot be fenced: {reason}"))
 
     # Orphans
 
@@ -181,27 +195,44 @@ class Reclaims:
 
     def _decide(self, victim: PeerName, revision: int, fence: Fence | None) -> None:
         refusal = self._refusal(victim)
-        info = self._peers.info(victim)
-        incarnation = info.incarnation if info is not None else 0
-        if refusal is None and fence is not None and not self._may_replace(fence, incarnation):
-            refusal = Conflict(
-                f"peer {self._peers.label(victim)} was fenced by {self._peers.label(fence.heir)}:"
-                " use rmpeer there, or remove that peer first if it is dead"
-            )
         if refusal is not None:
             self._fail(victim, refusal)
-            return
-        uid = info.node_uid if info is not None else ""
-        mine = Fence(victim, incarnation, uid, self._peers.me)
-        self._effects.append(WriteFence(mine, revision))
+        elif fence is None or self._is_past(fence):
+            self._write(victim, revision)
+        else:
+            self._takeovers[victim].obstacle = revision, fence
+            self._effects.append(ReadFence(fence.heir))
 
-    def _may_replace(self, fence: Fence, incarnation: int) -> bool:
-        return (
-            fence.heir == self._peers.me
-            or fence.victim_incarnation < incarnation
-            or fence.heir in self._reclaimed
-            or (self._peers.info(fence.heir) is None and not self._owns(fence.heir))
+    def _is_past(self, fence: Fence) -> bool:
+        """Is it ours, or for an earlier life of its victim?"""
+        info = self._peers.info(fence.victim)
+        return fence.heir == self._peers.me or (
+            info is not None and fence.victim_incarnation < info.incarnation
         )
+
+    def _overcome(self, victim: PeerName, obstacle: tuple[int, Fence], heirs: int) -> None:
+        """The fence of the heir that is in the way has revision `heirs`, 0 for none.
+
+        Only an heir that was itself removed after it wrote takes over no more. That nobody here
+        knows it says nothing: it may be new, or be back, on the other side of a partition.
+        """
+        revision, fence = obstacle
+        self._takeovers[victim].obstacle = None
+        if heirs > fence.heir_revision:
+            self._write(victim, revision)
+            return
+        self._in_the_way.add(fence.heir)
+        text = (
+            f"peer {self._peers.label(victim)} was fenced by {self._peers.label(fence.heir)}:"
+            " use rmpeer there, or remove that peer first if it is dead"
+        )
+        self._fail(victim, Conflict(text))
+
+    def _write(self, victim: PeerName, revision: int) -> None:
+        info = self._peers.info(victim)
+        incarnation, uid = (info.incarnation, info.node_uid) if info is not None else (0, "")
+        mine = Fence(victim, incarnation, uid, self._peers.me, self._obeyed())
+        self._effects.append(WriteFence(mine, revision))
 
     def _refusal(self, victim: PeerName) -> DomainError | None:
         label = self._peers.label(victim)
@@ -210,7 +241,9 @@ class Reclaims:
         if self._peers.is_reachable(victim):
             return Conflict(f"peer {label} is reachable: only a dead peer can be removed")
         known = (
-            victim in self._reclaimed or self._peers.info(victim) is not None or self._owns(victim)
+            victim in self._reclaimed | self._in_the_way
+            or self._peers.info(victim) is not None
+            or self._owns(victim)
         )
         return None if known else Absent(f"no peer {label} is known")
 

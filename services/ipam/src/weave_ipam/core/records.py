@@ -60,6 +60,28 @@ class DocumentGone:
 
 
 @dataclass(frozen=True, slots=True)
+class DepartedRecord:
+    """The last document of a removed peer whose space nobody has listed yet: gossip has it no more,
+    and the heir may never have seen it."""
+
+    writer: PeerName
+    document: RingDocument
+
+    @property
+    def place(self) -> tuple[Family, PeerName]:
+        """One record exists per family and peer."""
+        return self.document.universe.family, self.writer
+
+
+@dataclass(frozen=True, slots=True)
+class DepartedGone:
+    """That space is listed by others, or the peer is back."""
+
+    writer: PeerName
+    family: Family
+
+
+@dataclass(frozen=True, slots=True)
 class AllocationRecord:
     """Replaces what was stored under the same key."""
 
@@ -129,6 +151,8 @@ Record = (
     NameRecord
     | DocumentRecord
     | DocumentGone
+    | DepartedRecord
+    | DepartedGone
     | AllocationRecord
     | AllocationGone
     | QuarantineRecord
@@ -146,6 +170,7 @@ class State:
 
     name: PeerName | None = None
     documents: Mapping[Family, RingDocument] = field(default_factory=dict)
+    departed: Mapping[tuple[Family, PeerName], RingDocument] = field(default_factory=dict)
     allocations: Mapping[AttachmentKey, Allocation] = field(default_factory=dict)
     # Host prefix -> Unix seconds.
     quarantine: Mapping[Prefix, float] = field(default_factory=dict)
@@ -159,12 +184,17 @@ class State:
         scalars: dict[str, Any] = {}
         documents, allocations = dict(self.documents), dict(self.allocations)
         quarantine, acceptors = dict(self.quarantine), dict(self.acceptors)
+        departed = dict(self.departed)
         for record in records:
             match record:
                 case DocumentRecord():
                     documents[record.family] = record.document
                 case DocumentGone():
                     documents.pop(record.family, None)
+                case DepartedRecord():
+                    departed[record.place] = record.document
+                case DepartedGone():
+                    departed.pop((record.family, record.writer), None)
                 case AllocationRecord():
                     allocations[record.allocation.key] = record.allocation
                 case AllocationGone():
@@ -180,6 +210,7 @@ class State:
         return replace(
             self,
             documents=documents,
+            departed=departed,
             allocations=allocations,
             quarantine=quarantine,
             acceptors=acceptors,

@@ -56,12 +56,19 @@ class Replicas:
             self._documents[writer] = value
         return True
 
-    def depart(self, writer: PeerName) -> None:
-        """The document was removed from gossip."""
+    def depart(self, writer: PeerName) -> bool:
+        """The document was removed from gossip. Says if it is kept, as departed, from now on."""
         if writer in self._documents:
+            is_new = writer not in self.departed
             self.departed.add(writer)
-        else:
-            self.discard(writer)
+            return is_new
+        self.discard(writer)
+        return False
+
+    def put_departed(self, writer: PeerName, document: RingDocument) -> None:
+        """Keeps what an earlier life of this process kept."""
+        self._documents[writer] = document
+        self.departed.add(writer)
 
     def discard(self, writer: PeerName) -> None:
         """Forgets a writer."""

@@ -6,7 +6,14 @@ from dataclasses import replace
 
 from weave_ipam.core.effects import Effect, Note, Persist, Severity
 from weave_ipam.core.options import Options
-from weave_ipam.core.records import DocumentGone, NameRecord, OwedRecord, Record, State
+from weave_ipam.core.records import (
+    DepartedGone,
+    DocumentGone,
+    NameRecord,
+    OwedRecord,
+    Record,
+    State,
+)
 
 
 def fitting(state: State, options: Options, effects: list[Effect]) -> State:
@@ -36,13 +43,25 @@ def fitting(state: State, options: Options, effects: list[Effect]) -> State:
     if state.name is not None and state.name != options.name:
         # A state without a name stays so until the addresses in use are known: see `adopt`.
         records.append(NameRecord(options.name))
+    departed = dict(state.departed)
+    for (family, writer), document in state.departed.items():
+        if document.universe != ranges.get(family):
+            records.append(DepartedGone(writer, family))
+            del departed[family, writer]
     if records:
         effects.append(Persist(tuple(records)))
     if state.name is None:
         effects.append(Note(Severity.INFO, "No valid persisted data"))
     elif documents:
         effects.append(Note(Severity.INFO, "Initialising with persisted data"))
-    return replace(state, documents=documents, acceptors=acceptors, fence_revision=fence, owed=owed)
+    return replace(
+        state,
+        documents=documents,
+        departed=departed,
+        acceptors=acceptors,
+        fence_revision=fence,
+        owed=owed,
+    )
 
 
 def _note(text: str) -> Note:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from weave_ipam.core.documents import (
     TOPIC_RING,
     AcceptorState,
@@ -22,7 +24,7 @@ from weave_ipam.core.genesis import differing, standing
 from weave_ipam.core.initial import Initial
 from weave_ipam.core.own import settle
 from weave_ipam.core.peers import Peers
-from weave_ipam.core.records import DocumentRecord
+from weave_ipam.core.records import DepartedGone, DepartedRecord, DocumentRecord
 from weave_ipam.core.replicas import Replicas
 from weave_ipam.core.view import Segment, View, compute_view, document_fault
 from weave_model.peer import PeerName
@@ -37,6 +39,7 @@ class Ring:
         self,
         universe: Prefix,
         own: RingDocument | None,
+        departed: Mapping[PeerName, RingDocument],
         initial: Initial,
         peers: Peers,
         effects: list[Effect],
@@ -57,6 +60,8 @@ class Ring:
         self._set_aside: dict[PeerName, DocumentVersion] = {}
         self._shown: list[Segment] = []
         self._contradiction = ""
+        for writer, document in departed.items():
+            self._replicas.put_departed(writer, document)
         if own is not None:
             self._replicas.put_own(own)
             self._publish(own)
@@ -84,7 +89,10 @@ class Ring:
     ) -> None:
         """A document is new or newer. Our own counts only while we have none: state was lost."""
         if writer != self._peers.me:
+            had_departed = writer in self.departed
             self._stale |= self._replicas.receive(writer, value, version)
+            if had_departed and writer not in self.departed:
+                self._effects.append(self._gone(writer))
         elif (
             self.own is None
             and isinstance(value, RingDocument)
@@ -107,14 +115,15 @@ class Ring:
         """A document was removed from gossip; ours is written again."""
         self._stale = True
         if writer != self._peers.me:
-            self._replicas.depart(writer)
+            if self._replicas.depart(writer) and (document := self.document(writer)) is not None:
+                self._effects.append(Persist((DepartedRecord(writer, document),)))
         elif self.own is not None:
             self._publish(self.own)
 
     def forget(self, writer: PeerName) -> None:
         """The space of a departed writer has been taken care of."""
         self._stale = True
-        self._replicas.discard(writer)
+        self._keep_no_longer(writer)
 
     def write(self, document: RingDocument) -> None:
         """Makes a new own document durable, then publishes it."""
@@ -145,7 +154,8 @@ class Ring:
                 self.write(document)
                 self._look()
         self._stale = False
-        self._drop_departed()
+        if may_write:
+            self._drop_departed()
         self._report()
         return True
 
@@ -194,7 +204,15 @@ class Ring:
                     and all(self.view.is_fulfilled(grant) for grant in document.grants)
                 )
             ):
-                self._replicas.discard(writer)
+                self._keep_no_longer(writer)
+
+    def _keep_no_longer(self, writer: PeerName) -> None:
+        if writer in self.departed:
+            self._effects.append(self._gone(writer))
+        self._replicas.discard(writer)
+
+    def _gone(self, writer: PeerName) -> Effect:
+        return Persist((DepartedGone(writer, self.universe.family),))
 
     def _report(self) -> None:
         rejected = self._replicas.rejected(self.view.genesis if self.view else None)
