@@ -113,6 +113,14 @@ def _entry_of(record: Record) -> tuple[str, bytes | None]:
             return f"quarantine/{address.to_bytes().hex()}", None
         case records.AcceptorRecord(family, state):
             return f"paxos/{family_key(family)}", encode_acceptor(state)
+        case _:
+            return _single_entry_of(record)
+
+
+def _single_entry_of(
+    record: records.CounterRecord | records.FenceRecord | records.OwedRecord,
+) -> tuple[str, bytes | None]:
+    match record:
         case records.CounterRecord(generation):
             return GENERATION, str(generation).encode()
         case records.FenceRecord(revision):
