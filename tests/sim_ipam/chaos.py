@@ -17,7 +17,7 @@ from weave_ipam.core.options import Agreed, Consensus, InitMode, Observer, Seede
 from weave_ipam.core.results import Allocated, Claimed, InUse, Reclaimed, Released
 from weave_model.attachment import AttachmentKey, Workload
 from weave_model.errors import Absent
-from weave_model.prefix import Prefix, format_address
+from weave_model.prefix import Prefix, format_address, subtract
 from weave_model.ring import Genesis
 
 # A caller's patience, as a container runtime has it.
@@ -198,6 +198,7 @@ class Chaos:
         number = self._any_up()
         if number is None:
             return
+        lose_state = lose_state and not self._is_last_witness(number)
         self._note("restart", f"{number} lose_state={lose_state}")
         peer = self.world.peers[number]
         self._crash(number)
@@ -211,6 +212,17 @@ class Chaos:
 
     def restart_without_state(self) -> None:
         self.restart(lose_state=True)
+
+    def _is_last_witness(self, number: int) -> bool:
+        """Does it alone know who owns a part of the ring? Its disk's loss would be that part's:
+        a removed peer's documents are in no other place any more."""
+        rest = [each for each in self._up() if each != number]
+        for universe in self.world.universes:
+            elsewhere = [p for each in rest for p in self.world.owned(each, universe.family)]
+            here = self.world.owned(number, universe.family)
+            if elsewhere and subtract(here, elsewhere):
+                return True
+        return False
 
     def partition(self) -> None:
         if any(fate.dead and not fate.removable for fate in self.fates.values()):

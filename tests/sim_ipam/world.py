@@ -155,6 +155,12 @@ class World:
             return {}
         return {str(block.prefix): int.from_bytes(block.owner[-2:], "big") for block in view.blocks}
 
+    def owned(self, number: int, family: Family = Family.IPV4) -> list[Prefix]:
+        """The parts of the ring that have an owner as far as one peer knows."""
+        allocator = self.peers[number].allocator
+        view = allocator.ring(family) if allocator is not None else None
+        return [block.prefix for block in view.blocks] if view is not None else []
+
     def status(self, number: int, family: Family = Family.IPV4) -> str:
         allocator = self.peers[number].allocator
         assert allocator is not None
