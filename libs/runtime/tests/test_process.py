@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -57,12 +58,14 @@ async def start(main: str, *argv: str, grace_s: float = 10, **environ: str) -> P
 async def told(process: Process) -> str:
     """Reads what the program tells next."""
     assert process.stdout
-    return (await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip()
+    async with asyncio.timeout(20):
+        return (await process.stdout.readline()).decode().strip()
 
 
 async def end_of(process: Process) -> tuple[int | None, str]:
     """Gives exit status and standard error."""
-    _, err = await asyncio.wait_for(process.communicate(), 20)
+    async with asyncio.timeout(20):
+        _, err = await process.communicate()
     return process.returncode, err.decode()
 
 
@@ -294,6 +297,23 @@ async def test_supervisor_ends_its_tasks_when_it_is_closed() -> None:
     assert not supervisor.has_failed
 
 
+async def test_a_task_that_loses_a_cancellation_is_cancelled_again() -> None:
+    supervisor = Supervisor()
+
+    async def work() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await asyncio.Event().wait()
+
+    supervisor.start("work", work())
+    await asyncio.sleep(0)
+
+    async with asyncio.timeout(5):
+        await supervisor.close()
+
+    assert not supervisor.has_failed
+
+
 async def test_supervisor_stops_when_a_task_dies(caplog: pytest.LogCaptureFixture) -> None:
     supervisor = Supervisor()
 
@@ -301,7 +321,8 @@ async def test_supervisor_stops_when_a_task_dies(caplog: pytest.LogCaptureFixtur
         raise Conflict("no such thing")
 
     supervisor.start("work", work())
-    await asyncio.wait_for(supervisor.stopped(), 5)
+    async with asyncio.timeout(5):
+        await supervisor.stopped()
 
     assert supervisor.has_failed
     assert caplog.messages == ["background task work failed: no such thing"]

@@ -99,7 +99,8 @@ async def test_stale_socket_is_replaced(socket_path: Path) -> None:
     leave_stale_socket(socket_path)
 
     async with Server(socket_path, ready=str), connect(socket_path) as channel:
-        await asyncio.wait_for(channel.channel_ready(), 5)
+        async with asyncio.timeout(5):
+            await channel.channel_ready()
 
 
 async def test_socket_in_use_is_left_to_its_owner(socket_path: Path) -> None:
@@ -107,7 +108,8 @@ async def test_socket_in_use_is_left_to_its_owner(socket_path: Path) -> None:
         with pytest.raises(Conflict, match=f"socket {socket_path} is in use by another process"):
             await Server(socket_path, ready=str).__aenter__()
 
-        await asyncio.wait_for(channel.channel_ready(), 5)
+        async with asyncio.timeout(5):
+            await channel.channel_ready()
 
 
 def test_socket_with_a_full_backlog_is_in_use(socket_path: Path) -> None:
@@ -267,10 +269,12 @@ async def test_cancelled_call_is_cancelled_in_its_handler(toy: Any) -> None:
     toy.answer = answer
     async with serving(toy.register, toy) as channel:
         call = toy.call(channel)
-        await asyncio.wait_for(entered.wait(), 5)
+        async with asyncio.timeout(5):
+            await entered.wait()
         call.cancel()
 
-        await asyncio.wait_for(was_cancelled.wait(), 5)
+        async with asyncio.timeout(5):
+            await was_cancelled.wait()
 
 
 async def test_cancelled_stream_closes_its_handler(toy: Any) -> None:
@@ -279,7 +283,8 @@ async def test_cancelled_stream_closes_its_handler(toy: Any) -> None:
         await call.read()
         call.cancel()
 
-        await asyncio.wait_for(toy.was_ended.wait(), 5)
+        async with asyncio.timeout(5):
+            await toy.was_ended.wait()
 
 
 async def test_stop_lets_a_call_finish(toy: Any, socket_path: Path) -> None:
@@ -297,7 +302,8 @@ async def test_stop_lets_a_call_finish(toy: Any, socket_path: Path) -> None:
     async with connect(socket_path) as channel:
         async with server:
             call = toy.call(channel, wait_for_ready=True)
-            await asyncio.wait_for(entered.wait(), 5)
+            async with asyncio.timeout(5):
+                await entered.wait()
             asyncio.get_running_loop().call_soon(gate.set)
 
         assert await call == b"done"

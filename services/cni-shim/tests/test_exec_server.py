@@ -224,7 +224,8 @@ async def test_an_add_nobody_heard_the_answer_of_is_taken_back(host: Host) -> No
         await handler.was_asked.wait()
         writer.transport.abort()
         handler.may_answer.set()
-        await asyncio.wait_for(handler.was_undone.wait(), 5)
+        async with asyncio.timeout(5):
+            await handler.was_undone.wait()
 
     assert len(handler.unheard) == 1
 

@@ -68,7 +68,8 @@ class Daemon:
         assert self.process
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
-        _, log = await asyncio.wait_for(self.process.communicate(), START_S)
+        async with asyncio.timeout(START_S):
+            _, log = await self.process.communicate()
         return self.process.returncode or 0, log.decode()
 
     async def call(self, command: str) -> dict[str, Any]:
@@ -162,7 +163,8 @@ async def test_what_it_cannot_work_with_is_one_line_and_a_status(
     await daemon.start(option, value)
     assert daemon.process
 
-    _, log = await asyncio.wait_for(daemon.process.communicate(), START_S)
+    async with asyncio.timeout(START_S):
+        _, log = await daemon.process.communicate()
 
     assert daemon.process.returncode != 0
     assert reason in log.decode()

@@ -34,7 +34,8 @@ class Services:
         for _ in range(times):
             self.asked.clear()
             readiness.doubt()
-            await asyncio.wait_for(self.asked.wait(), 5)
+            async with asyncio.timeout(5):
+                await self.asked.wait()
 
 
 @pytest.fixture
@@ -167,3 +168,22 @@ async def test_changes_are_logged_once(
 
     assert caplog.text.count("not ready: ipam: awaiting consensus") == 1
     assert caplog.text.count("ready: ADD succeeds from now on") == 1
+
+
+async def test_it_ends_also_when_a_service_is_lost_at_the_same_moment(
+    services: Services, conflist: Conflist
+) -> None:
+    readiness = Readiness([services.why_not_ready], conflist)
+    task = asyncio.create_task(readiness.run())
+    async with asyncio.timeout(5):
+        await services.asked.wait()
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+    readiness.doubt()
+    await asyncio.sleep(0)
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=2)
+
+    assert done == {task}
+    assert task.cancelled()

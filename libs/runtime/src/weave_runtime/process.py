@@ -21,6 +21,7 @@ C = TypeVar("C", bound=CommonOptions)
 GRACE_S = 10.0
 # What tasks and exporters may take beyond the grace period before the process is cut off.
 _LAST_RESORT_S = 5
+_CANCEL_AGAIN_S = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +59,14 @@ class Supervisor:
         self.stop()
 
     async def close(self) -> None:
-        """Cancels what still runs and waits for it."""
+        """Cancels what still runs and waits for it.
+
+        Again, where that was lost: what is done and cancelled at the same time goes on.
+        """
         while tasks := {task for task in self._tasks if not task.done()}:
             for task in tasks:
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=_CANCEL_AGAIN_S)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

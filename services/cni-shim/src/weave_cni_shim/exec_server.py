@@ -107,7 +107,8 @@ class ExecServer:
     ) -> Request | None:
         """The request; none when it cannot be read, which the client is told where it can be."""
         try:
-            return await asyncio.wait_for(_read(reader), READ_S)
+            async with asyncio.timeout(READ_S):
+                return await _read(reader)
         except FrameError as error:
             log.warning("request not read: %s", error)
             failure = CniError(Code.INCOMPATIBLE_VERSION, f"weave-net executable: {error}")
@@ -146,7 +147,8 @@ async def _write(writer: asyncio.StreamWriter, answer: Answer) -> bool:
     """Did the client take the answer?"""
     try:
         writer.write(encode_answer(answer))
-        await asyncio.wait_for(writer.drain(), WRITE_S)
+        async with asyncio.timeout(WRITE_S):
+            await writer.drain()
     except (OSError, TimeoutError):
         return False
     return True

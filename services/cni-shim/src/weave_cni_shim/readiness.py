@@ -99,7 +99,8 @@ class Readiness:
                     self._on_ready()
             period_s = PERIOD_NOT_READY_S if reasons else PERIOD_READY_S
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._doubt.wait(), period_s)
+                async with asyncio.timeout(period_s):
+                    await self._doubt.wait()
 
     async def _publish_unless_ended(self) -> list[str]:
         async with self._showing:

@@ -101,7 +101,8 @@ class Spool:
             if not self._waiting:
                 self._pause_s = self._retry_s
             try:
-                await asyncio.wait_for(self._has_new.wait(), self._pause_s)
+                async with asyncio.timeout(self._pause_s):
+                    await self._has_new.wait()
             except TimeoutError:
                 self._pause_s = min(self._pause_s * 2, MAX_RETRY_S)
 

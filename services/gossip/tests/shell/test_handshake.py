@@ -274,7 +274,8 @@ async def test_each_step_has_its_deadline(
     await clock.advance(STEP_S + 0.1)
 
     with pytest.raises(LinkError, match=f"no {awaited} within 5 s") as caught:
-        await asyncio.wait_for(outcome, 1)
+        async with asyncio.timeout(1):
+            await outcome
     assert caught.value.refusal.code is RefusalCode.TIMEOUT
 
 
@@ -290,7 +291,8 @@ async def test_a_silent_tls_handshake_has_its_deadline(
     await clock.advance(STEP_S + 0.1)
 
     with pytest.raises(LinkError, match="no TLS within 5 s"):
-        await asyncio.wait_for(outcome, 1)
+        async with asyncio.timeout(1):
+            await outcome
 
 
 async def test_a_peer_that_leaves_during_tls_is_no_unexpected_failure(

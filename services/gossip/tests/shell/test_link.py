@@ -35,7 +35,8 @@ class Events:
         self.seen.put_nowait(("ended", refusal))  # type: ignore[arg-type]
 
     async def next(self) -> Any:
-        return await asyncio.wait_for(self.seen.get(), 5)
+        async with asyncio.timeout(5):
+            return await self.seen.get()
 
 
 async def test_frames_pass_in_both_directions(make_streams: MakeStreams) -> None:
@@ -60,7 +61,8 @@ async def test_the_reason_is_the_last_frame(make_streams: MakeStreams) -> None:
 
     assert decode_frame(await read_message(there)) == shed
     there.finish()
-    await asyncio.wait_for(link.closed(), 5)
+    async with asyncio.timeout(5):
+        await link.closed()
 
 
 async def test_a_closed_link_reports_nothing_more(make_streams: MakeStreams) -> None:
@@ -85,7 +87,8 @@ async def test_a_closing_link_does_not_wait_for_a_peer_that_hangs(
     link.close(Refusal(RefusalCode.SHUTDOWN, "shutting down"))
     await clock.advance(LINGER_S + 0.1)
 
-    await asyncio.wait_for(link.closed(), 1)
+    async with asyncio.timeout(1):
+        await link.closed()
 
 
 async def test_a_peer_that_hangs_up_ends_the_link(make_streams: MakeStreams) -> None:

@@ -67,7 +67,8 @@ class Sweeper:
         while True:
             await self._has_some.wait()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._is_urgent.wait(), GATHER_S)
+                async with asyncio.timeout(GATHER_S):
+                    await self._is_urgent.wait()
             await self._sweep()
 
     async def close(self) -> None:

@@ -115,7 +115,8 @@ class Host:
             env={"PATH": os.environ["PATH"], **environ},
         )
         try:
-            stdout, stderr = await asyncio.wait_for(process.communicate(stdin), CALL_S)
+            async with asyncio.timeout(CALL_S):
+                stdout, stderr = await process.communicate(stdin)
         finally:
             if process.returncode is None:
                 process.kill()
