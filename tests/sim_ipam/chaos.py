@@ -1,23 +1,24 @@
 """Random operations on a random cluster, and what must hold whatever happens.
 
 Nobody does here what no ring can survive: a peer is only removed when its node is dead and what it
-said has spread. So the rule is the strictest there is: no address is ever held by two live
-containers.
+said has spread, and no process ends that alone knows what such a peer owned. So the rule is the
+strictest there is: no address is ever held by two live containers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tests.sim_ipam.mesh import Links
 from tests.sim_ipam.peer import Outcome, Speed
-from tests.sim_ipam.world import World, peer_name, pod
+from tests.sim_ipam.world import World, peer_name, peer_number, pod
 from weave_ipam.core.options import Agreed, Consensus, InitMode, Observer, Seeded
 from weave_ipam.core.results import Allocated, Claimed, InUse, Reclaimed, Released
+from weave_ipam.core.view import Segment, View
 from weave_model.attachment import AttachmentKey, Workload
 from weave_model.errors import Absent
-from weave_model.prefix import Prefix, format_address, subtract
+from weave_model.prefix import Prefix, format_address
 from weave_model.ring import Genesis
 
 # A caller's patience, as a container runtime has it.
@@ -198,7 +199,8 @@ class Chaos:
         number = self._any_up()
         if number is None:
             return
-        lose_state = lose_state and not self._is_last_witness(number)
+        if self._is_last_witness(number):
+            return
         self._note("restart", f"{number} lose_state={lose_state}")
         peer = self.world.peers[number]
         self._crash(number)
@@ -214,14 +216,18 @@ class Chaos:
         self.restart(lose_state=True)
 
     def _is_last_witness(self, number: int) -> bool:
-        """Does it alone know who owns a part of the ring? Its disk's loss would be that part's:
-        a removed peer's documents are in no other place any more."""
-        rest = [each for each in self._up() if each != number]
+        """Does it alone know who owns a part of the ring, of peers that cannot say so themselves?
+
+        A peer keeps no documents of others on its disk, and gossip none of removed peers.
+        """
+        up = self._up()
         for universe in self.world.universes:
-            elsewhere = [p for each in rest for p in self.world.owned(each, universe.family)]
-            here = self.world.owned(number, universe.family)
-            if elsewhere and subtract(here, elsewhere):
-                return True
+            here = self.world.view(number, universe.family)
+            views = [self.world.view(each, universe.family) for each in up if each != number]
+            elsewhere = [view for view in views if view is not None]
+            for segment in here.segments if here is not None and elsewhere else ():
+                if peer_number(segment.owner) not in up and not _is_known(segment, elsewhere):
+                    return True
         return False
 
     def partition(self) -> None:
@@ -240,7 +246,7 @@ class Chaos:
     def kill(self) -> None:
         """A node dies while all others hear it: what it said spreads before anything else."""
         number = self._any_up()
-        if number is None or len(self._staying()) < 2:
+        if number is None or len(self._staying()) < 2 or self._is_last_witness(number):
             return
         self.heal()
         self._note("kill", f"{number}")
@@ -496,3 +502,19 @@ class Chaos:
     def _note(self, what: str, details: str) -> None:
         self.counts[what] = self.counts.get(what, 0) + 1
         self.log.append(f"{self.world.now:10.3f} {what} {details}")
+
+
+def _is_known(segment: Segment, views: Iterable[View]) -> bool:
+    """Do others know all of it, or newer?"""
+    known = sorted(
+        (other.start, other.end)
+        for view in views
+        for other in view.segments
+        if other.generation >= segment.generation
+    )
+    position = segment.start
+    for start, end in known:
+        if start > position:
+            break
+        position = max(position, end)
+    return position >= segment.end

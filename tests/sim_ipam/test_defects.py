@@ -689,12 +689,11 @@ def test_a_stale_block_of_a_removed_peer_wins_nothing_by_its_new_neighbour() -> 
     stale = Block(Prefix.parse("10.0.0.3/32"), 1)
     own = RingDocument(universe, genesis, (stale,), ())
     grant = Grant(Prefix.parse("10.0.0.2/32"), 512, me)
-    view = compute_view(
-        universe, genesis, {me: own, donor: RingDocument(universe, genesis, (), (grant,))}
-    )
+    documents = {me: own, donor: RingDocument(universe, genesis, (), (grant,))}
+    view = compute_view(universe, genesis, documents)
 
-    in_debt = settle(view, me, own, None, may_be_another=True)
-    free = settle(view, me, own, None)
+    in_debt = settle(view, me, own, None, documents, may_be_another=True)
+    free = settle(view, me, own, None, documents)
 
     assert in_debt is not None
     assert free is not None

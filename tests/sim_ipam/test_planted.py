@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -32,8 +33,10 @@ OPERATIONS = 300
 def donor_keeps(patch: pytest.MonkeyPatch) -> None:
     """A donor grants a block and goes on giving from it."""
 
-    def kept(own: RingDocument, prefixes: Iterable[Prefix], to: PeerName) -> RingDocument:
-        return RingDocument(own.universe, own.genesis, own.blocks, give(own, prefixes, to).grants)
+    def kept(
+        own: RingDocument, prefixes: Iterable[Prefix], to: PeerName, obeyed: int
+    ) -> RingDocument:
+        return replace(own, grants=give(own, prefixes, to, obeyed).grants)
 
     patch.setattr(weave_ipam.core.pool, "give", kept)
 

@@ -12,6 +12,7 @@ from tests.sim_ipam.mesh import Links, Mesh
 from tests.sim_ipam.peer import Call, Outcome, Peer, Speed
 from weave_ipam.core.options import FamilyOptions, InitMode, Options
 from weave_ipam.core.results import Allocated, InUse
+from weave_ipam.core.view import View
 from weave_model.attachment import AttachmentKey, ContainerId, Workload
 from weave_model.peer import PeerName
 from weave_model.prefix import Family, Prefix, format_address
@@ -20,6 +21,11 @@ from weave_model.prefix import Family, Prefix, format_address
 def peer_name(number: int) -> PeerName:
     """The name of the n-th peer; they sort by number."""
     return PeerName(bytes([2, 0, 0, 0, number // 256, number % 256]))
+
+
+def peer_number(name: PeerName) -> int:
+    """The n of `peer_name`."""
+    return int.from_bytes(name[-2:], "big")
 
 
 def pod(name: str) -> AttachmentKey:
@@ -153,13 +159,12 @@ class World:
         view = allocator.ring(family) if allocator is not None else None
         if view is None:
             return {}
-        return {str(block.prefix): int.from_bytes(block.owner[-2:], "big") for block in view.blocks}
+        return {str(block.prefix): peer_number(block.owner) for block in view.blocks}
 
-    def owned(self, number: int, family: Family = Family.IPV4) -> list[Prefix]:
-        """The parts of the ring that have an owner as far as one peer knows."""
+    def view(self, number: int, family: Family) -> View | None:
+        """The ring as one peer sees it, with generations."""
         allocator = self.peers[number].allocator
-        view = allocator.ring(family) if allocator is not None else None
-        return [block.prefix for block in view.blocks] if view is not None else []
+        return allocator._pools[family].ring.view if allocator is not None else None
 
     def status(self, number: int, family: Family = Family.IPV4) -> str:
         allocator = self.peers[number].allocator

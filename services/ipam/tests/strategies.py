@@ -8,7 +8,7 @@ from weave_ipam.core.records import Allocation
 from weave_model.attachment import AttachmentKey, ContainerId, Workload
 from weave_model.peer import PeerName
 from weave_model.prefix import Family, Prefix
-from weave_model.ring import Block, Genesis, Grant, RingDocument
+from weave_model.ring import Block, Genesis, Grant, Receipt, RingDocument
 
 UINT64 = st.integers(0, 2**64 - 1)
 NAMES = st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,20}", fullmatch=True)
@@ -28,13 +28,16 @@ def prefixes(draw: st.DrawFn, *, hosts: bool = False) -> Prefix:
 hosts = prefixes(hosts=True)
 geneses = st.lists(peer_names, min_size=1, unique=True).map(lambda n: Genesis(tuple(sorted(n))))
 blocks = st.builds(Block, prefixes(), UINT64)
-grants = st.builds(Grant, prefixes(), UINT64, peer_names)
+grants = st.builds(Grant, prefixes(), UINT64, peer_names, UINT64)
+receipts = st.builds(Receipt, peer_names, prefixes(), UINT64)
 ring_documents = st.builds(
     RingDocument,
     universe=prefixes(),
     genesis=geneses,
     blocks=st.lists(blocks).map(tuple),
     grants=st.lists(grants).map(tuple),
+    receipts=st.lists(receipts).map(tuple),
+    obeyed=UINT64,
 )
 ballots = st.builds(Ballot, UINT64, peer_names)
 acceptor_states = st.one_of(
@@ -42,7 +45,7 @@ acceptor_states = st.one_of(
     st.builds(AcceptorState, st.none() | ballots, ballots, geneses),
 )
 messages = st.one_of(
-    st.builds(SpaceRequest, prefixes()),
+    st.builds(SpaceRequest, prefixes(), UINT64),
     st.builds(SpaceDenied, prefixes(), st.text(max_size=100)),
 )
 fences = st.builds(Fence, peer_names, UINT64, st.text(), peer_names)

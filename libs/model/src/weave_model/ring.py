@@ -23,11 +23,28 @@ class Block:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Grant:
-    """A block given away to `to`, who has not listed it yet; `generation` is the donor's."""
+    """A block given away to `to`, who has not listed it yet; `generation` is the donor's.
+
+    `obeyed`: the last fence that `to` had obeyed, as far as the donor knew (`RingDocument.obeyed`).
+    """
 
     prefix: Prefix
     generation: int
     to: PeerName
+    obeyed: int = 0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Receipt:
+    """A grant to the writer that it has listed, or was too late for: it says nothing any more."""
+
+    donor: PeerName
+    prefix: Prefix
+    generation: int
+
+    def voids(self, grant: Grant) -> bool:
+        """Is it this grant, or one older than it?"""
+        return self.generation >= grant.generation and self.prefix.contains(grant.prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +62,18 @@ class Genesis:
 
 @dataclass(frozen=True, slots=True)
 class RingDocument:
-    """What one peer says it owns in one family: sorted, disjoint blocks inside the universe."""
+    """What one peer says it owns in one family: sorted, disjoint blocks inside the universe.
+
+    `receipts`: of grants that their donors may still show. `obeyed`: revision of the last fence of
+    its own that the writer has obeyed, 0 for none.
+    """
 
     universe: Prefix
     genesis: Genesis
     blocks: tuple[Block, ...] = ()
     grants: tuple[Grant, ...] = ()
+    receipts: tuple[Receipt, ...] = ()
+    obeyed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from weave_ipam.core.documents import (
 )
 from weave_ipam.core.fences import Fence
 from weave_model.peer import PeerName
-from weave_model.ring import Block, Genesis, Grant, RingDocument
+from weave_model.ring import Block, Genesis, Grant, Receipt, RingDocument
 
 # A reason is one sentence for a log line, whoever sent it.
 MAX_REASON = 500
@@ -42,11 +42,23 @@ def encode_ring(document: RingDocument) -> bytes:
         ],
         grants=[
             ring_pb2.Grant(
-                prefix=prefix_to_proto(grant.prefix), generation=grant.generation, to=grant.to
+                prefix=prefix_to_proto(grant.prefix),
+                generation=grant.generation,
+                to=grant.to,
+                obeyed=grant.obeyed,
             )
             for grant in document.grants
         ],
         genesis=ring_pb2.Genesis(seeds=document.genesis.seeds),
+        receipts=[
+            ring_pb2.Receipt(
+                donor=receipt.donor,
+                prefix=prefix_to_proto(receipt.prefix),
+                generation=receipt.generation,
+            )
+            for receipt in document.receipts
+        ],
+        obeyed=document.obeyed,
     )
     return message.SerializeToString(deterministic=True)
 
@@ -62,9 +74,16 @@ def decode_ring(payload: bytes) -> RingDocument:
             Block(prefix_from_proto(block.prefix), block.generation) for block in message.blocks
         ),
         grants=tuple(
-            Grant(prefix_from_proto(grant.prefix), grant.generation, PeerName(grant.to))
+            Grant(
+                prefix_from_proto(grant.prefix), grant.generation, PeerName(grant.to), grant.obeyed
+            )
             for grant in message.grants
         ),
+        receipts=tuple(
+            Receipt(PeerName(receipt.donor), prefix_from_proto(receipt.prefix), receipt.generation)
+            for receipt in message.receipts
+        ),
+        obeyed=message.obeyed,
     )
 
 
@@ -159,7 +178,7 @@ def encode_message(message: Message) -> bytes:
     family = int(message.within.family)
     match message:
         case SpaceRequest():
-            request = ring_pb2.SpaceRequest(family=family, within=within)
+            request = ring_pb2.SpaceRequest(family=family, within=within, obeyed=message.obeyed)
             return ring_pb2.SpaceMessage(request=request).SerializeToString()
         case SpaceDenied():
             reason = message.reason[:MAX_REASON]
@@ -173,7 +192,8 @@ def decode_message(payload: bytes) -> Message | None:
     parse(message, payload)
     match message.WhichOneof("body"):
         case "request":
-            return SpaceRequest(prefix_from_proto(message.request.within))
+            request = message.request
+            return SpaceRequest(prefix_from_proto(request.within), request.obeyed)
         case "denied":
             denied = message.denied
             return SpaceDenied(prefix_from_proto(denied.within), denied.reason[:MAX_REASON])

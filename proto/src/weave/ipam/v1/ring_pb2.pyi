@@ -29,6 +29,10 @@ class RingDocument(_message.Message):
     BLOCKS_FIELD_NUMBER: _builtins.int
     GRANTS_FIELD_NUMBER: _builtins.int
     GENESIS_FIELD_NUMBER: _builtins.int
+    RECEIPTS_FIELD_NUMBER: _builtins.int
+    OBEYED_FIELD_NUMBER: _builtins.int
+    obeyed: _builtins.int
+    """Revision of the last fence of its own that the writer has obeyed; 0: none."""
     @_builtins.property
     def universe(self) -> _types_pb2.Prefix:
         """The whole range, so that a peer with another one is recognised. Normalised."""
@@ -45,6 +49,10 @@ class RingDocument(_message.Message):
     def genesis(self) -> Global___Genesis:
         """The agreement this ring grew from; equal on all peers of one ring."""
 
+    @_builtins.property
+    def receipts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Receipt]:
+        """Of grants to the writer that their donors may still show: they say nothing any more."""
+
     def __init__(
         self,
         *,
@@ -52,10 +60,12 @@ class RingDocument(_message.Message):
         blocks: _abc.Iterable[Global___Block] | None = ...,
         grants: _abc.Iterable[Global___Grant] | None = ...,
         genesis: Global___Genesis | None = ...,
+        receipts: _abc.Iterable[Global___Receipt] | None = ...,
+        obeyed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["genesis", b"genesis", "universe", b"universe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "genesis", b"genesis", "grants", b"grants", "universe", b"universe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "genesis", b"genesis", "grants", b"grants", "obeyed", b"obeyed", "receipts", b"receipts", "universe", b"universe"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -92,10 +102,15 @@ class Grant(_message.Message):
     PREFIX_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     TO_FIELD_NUMBER: _builtins.int
+    OBEYED_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """The generation under which the donor held it; the heir lists it with this + 1."""
     to: _builtins.bytes
     """6 bytes."""
+    obeyed: _builtins.int
+    """The last fence that `to` had obeyed, as far as the donor knew. What was granted before the last
+    one is its heir's.
+    """
     @_builtins.property
     def prefix(self) -> _types_pb2.Prefix: ...
     def __init__(
@@ -104,14 +119,46 @@ class Grant(_message.Message):
         prefix: _types_pb2.Prefix | None = ...,
         generation: _builtins.int = ...,
         to: _builtins.bytes = ...,
+        obeyed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["prefix", b"prefix"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "prefix", b"prefix", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "obeyed", b"obeyed", "prefix", b"prefix", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Grant: _TypeAlias = Grant  # noqa: Y015
+
+@_typing.final
+class Receipt(_message.Message):
+    """A grant that its heir has listed, or was too late for. Void are also grants of the same and lower
+    generations inside `prefix`, whoever shows them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONOR_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    donor: _builtins.bytes
+    """6 bytes."""
+    generation: _builtins.int
+    @_builtins.property
+    def prefix(self) -> _types_pb2.Prefix: ...
+    def __init__(
+        self,
+        *,
+        donor: _builtins.bytes = ...,
+        prefix: _types_pb2.Prefix | None = ...,
+        generation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["prefix", b"prefix"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["donor", b"donor", "generation", b"generation", "prefix", b"prefix"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Receipt: _TypeAlias = Receipt  # noqa: Y015
 
 @_typing.final
 class Genesis(_message.Message):
@@ -260,7 +307,10 @@ class SpaceRequest(_message.Message):
 
     FAMILY_FIELD_NUMBER: _builtins.int
     WITHIN_FIELD_NUMBER: _builtins.int
+    OBEYED_FIELD_NUMBER: _builtins.int
     family: _builtins.int
+    obeyed: _builtins.int
+    """Revision of the last fence of its own that the sender has obeyed; 0: none."""
     @_builtins.property
     def within(self) -> _types_pb2.Prefix:
         """Space inside this prefix is wanted; a single address is length 32 or 128."""
@@ -270,10 +320,11 @@ class SpaceRequest(_message.Message):
         *,
         family: _builtins.int = ...,
         within: _types_pb2.Prefix | None = ...,
+        obeyed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["within", b"within"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["family", b"family", "within", b"within"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["family", b"family", "obeyed", b"obeyed", "within", b"within"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -119,7 +119,7 @@ class Allocator:
             pool.ring.initial.wanted = True
         elif self._progress.obstacle() is None and self._peers.is_reachable(source):
             self._progress.run()
-            pool.donate(source, message.within, self._clock.now, self._desk.allocates_waiting)
+            pool.donate(source, message, self._clock.now, self._desk.allocates_waiting)
             self._progress.stir()
 
     # From Coordination

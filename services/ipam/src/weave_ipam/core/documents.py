@@ -69,9 +69,13 @@ class DocumentVersion:
 
 @dataclass(frozen=True, slots=True)
 class SpaceRequest:
-    """Space inside `within` is wanted; a single address has full length."""
+    """Space inside `within` is wanted; a single address has full length.
+
+    `obeyed`: the last fence of its own that the sender has obeyed.
+    """
 
     within: Prefix
+    obeyed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ donor).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
+from weave_ipam.core.granted import granted, receipts
 from weave_ipam.core.view import MAX_GENERATION, Segment, Title, View, coalesced
 from weave_model.peer import PeerName
 from weave_model.prefix import Prefix, cover, subtract
@@ -23,49 +25,81 @@ def settle(
     me: PeerName,
     own: RingDocument | None,
     share_for: PeerName | None,
+    documents: Mapping[PeerName, RingDocument],
     *,
+    obeyed: int = 0,
     may_be_another: bool = False,
 ) -> RingDocument | None:
     """What our document must say, given what all say: list what is ours or was granted to us, leave
     out what others won, drop grants that are fulfilled. None: no document is needed.
 
     `share_for`: who gets the share of the first ring that is ours as long as we have no document of
-    it: we ourselves, or the heir who took it over; None: that is not known yet, and so nothing is
-    written that would give it up. `may_be_another`: an heir may own some of our blocks, whose
-    document has not come; so no block gets a higher generation by joining another.
+    it, and what was granted to us before the last fence: we ourselves, or the heir who took us
+    over; None: that is not known yet, and so nothing is written that would give it up.
+    `documents`: those that `view` is of. `obeyed`: the last fence that we have obeyed.
+    `may_be_another`: an heir may own some of our blocks, whose document has not come; so no block
+    gets a higher generation by joining another.
     """
     mine = view.owned_by(me)
     if share_for is None and any(segment.title is Title.SHARE for segment in mine):
         return own
+    # Who lost the state has the document back before it knows of any fence.
+    obeyed = max(obeyed, own.obeyed if own is not None else 0)
+    to_us = granted(documents, me, obeyed)
+    heirs = [
+        segment
+        for segment in mine
+        if (segment.title is Title.SHARE and share_for != me)
+        or (segment.title is Title.GRANTED and to_us.is_old(segment))
+    ]
     listed = [
         Block(prefix, segment.generation)
         for segment in mine
-        if share_for == me or segment.title is not Title.SHARE
+        if segment not in heirs
         for prefix in _cover(view, segment)
     ]
     blocks = coalesced(listed, only_equal=may_be_another)
+    same_ring = own if own is not None and own.genesis == view.genesis else None
     grants: tuple[Grant, ...] = ()
-    if own is not None and own.genesis == view.genesis:
-        grants = tuple(grant for grant in own.grants if not view.is_fulfilled(grant))
+    if same_ring is not None:
+        grants = tuple(grant for grant in same_ring.grants if not view.is_fulfilled(grant))
+    settled = to_us.new
     if share_for not in (None, me):
-        grants += _shares_for(view, me, share_for)
-    if own is None and not blocks and not grants:
-        return None
-    return RingDocument(view.universe, view.genesis, blocks, grants)
+        grants += _for_heir(view, heirs, share_for, life(documents, share_for))
+        settled += to_us.old
+    said = receipts(documents, me, same_ring, settled)
+    document = RingDocument(view.universe, view.genesis, blocks, grants, said, obeyed)
+    if own is None:
+        is_needed = blocks or grants or said or obeyed
+        return document if is_needed else None
+    # Receipts that are not needed any more are worth no document.
+    is_same = set(said) <= set(own.receipts) and replace(document, receipts=own.receipts) == own
+    return own if is_same else document
 
 
-def _shares_for(view: View, me: PeerName, heir: PeerName) -> tuple[Grant, ...]:
-    """With our first document our share is no more than what that says of it."""
+def life(documents: Mapping[PeerName, RingDocument], peer: PeerName) -> int:
+    """The last fence that a peer has obeyed, as far as its document says."""
+    document = documents.get(peer)
+    return document.obeyed if document is not None else 0
+
+
+def _for_heir(
+    view: View, segments: Iterable[Segment], heir: PeerName, obeyed: int
+) -> tuple[Grant, ...]:
+    """With the document that says so, none of it is ours any more."""
     return tuple(
-        Grant(prefix, 0, heir)
-        for segment in view.owned_by(me)
-        if segment.title is Title.SHARE
+        Grant(prefix, segment.generation, heir, obeyed)
+        for segment in segments
+        if segment.generation + 1 < MAX_GENERATION
         for prefix in _cover(view, segment)
     )
 
 
-def give(own: RingDocument, prefixes: Iterable[Prefix], to: PeerName) -> RingDocument:
-    """Moves `prefixes` from the blocks to the grants. Blocks of the last generation stay."""
+def give(own: RingDocument, prefixes: Iterable[Prefix], to: PeerName, obeyed: int) -> RingDocument:
+    """Moves `prefixes` from the blocks to the grants. Blocks of the last generation stay.
+
+    `obeyed`: the last fence that `to` has obeyed.
+    """
     wanted = list(prefixes)
     blocks: list[Block] = []
     grants: list[Grant] = []
@@ -77,7 +111,7 @@ def give(own: RingDocument, prefixes: Iterable[Prefix], to: PeerName) -> RingDoc
             blocks.append(block)
             continue
         blocks.extend(Block(rest, block.generation) for rest in subtract([block.prefix], given))
-        grants.extend(Grant(prefix, block.generation, to) for prefix in given)
+        grants.extend(Grant(prefix, block.generation, to, obeyed) for prefix in given)
     return _replace(own, blocks, (*own.grants, *grants))
 
 
@@ -107,13 +141,20 @@ def take_over(
 
 
 def carry(
-    view: View, own: RingDocument | None, victim: PeerName, victims: RingDocument, heir: PeerName
+    view: View,
+    own: RingDocument | None,
+    victim: PeerName,
+    victims: RingDocument,
+    heir: PeerName,
+    obeyed: int,
 ) -> RingDocument:
-    """Witnesses to the heir of a removed peer what that peer owned, so that it does not get
-    lost."""
+    """Witnesses to the heir of a removed peer what that peer owned, so that it does not get lost.
+
+    `obeyed`: the last fence that `heir` has obeyed.
+    """
     document = own or RingDocument(view.universe, view.genesis)
     orphaned = [
-        Grant(prefix, segment.generation, heir)
+        Grant(prefix, segment.generation, heir, obeyed)
         for segment in view.owned_by(victim)
         if segment.generation + 1 < MAX_GENERATION
         for prefix in _cover(view, segment)
@@ -127,9 +168,7 @@ def carry(
 def _replace(
     document: RingDocument, blocks: Iterable[Block], grants: Iterable[Grant]
 ) -> RingDocument:
-    return RingDocument(
-        document.universe, document.genesis, coalesced(blocks), tuple(sorted(set(grants)))
-    )
+    return replace(document, blocks=coalesced(blocks), grants=tuple(sorted(set(grants))))
 
 
 def _cover(view: View, segment: Segment) -> Iterable[Prefix]:

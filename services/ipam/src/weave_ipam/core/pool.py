@@ -62,7 +62,7 @@ class Pool:
         self._effects = effects
         self._held: list[Prefix] = []
         # Who asked while a grant to it was under way: for what, and until when it waits.
-        self._postponed: dict[PeerName, tuple[Prefix, float]] = {}
+        self._postponed: dict[PeerName, tuple[SpaceRequest, float]] = {}
         # Conflicting addresses and when to ask for them again.
         self._recover_at: dict[int, float] = {}
 
@@ -104,7 +104,7 @@ class Pool:
 
     # What we give
 
-    def donate(self, source: PeerName, within: Prefix, now: float, needed: int) -> None:
+    def donate(self, source: PeerName, request: SpaceRequest, now: float, needed: int) -> None:
         """Grants space to a peer that asked, or refuses.
 
         A peer that has yet to list what it was granted there gets no more until it has: it may
@@ -113,18 +113,19 @@ class Pool:
         As many addresses as are `needed` here stay: a caller may wait for one of the other family
         only, and two peers in such need would give each other the last address for ever.
         """
-        own = self.ring.own
+        own, within = self.ring.own, request.within
         if own is None:
             self._deny(source, within, "owns no addresses there")
             return
         if self._owes(source, within):
-            self._postponed[source] = within, now + ANSWER_S
+            self._postponed[source] = request, now + ANSWER_S
             return
         if not within.is_host and self.space.usable_count(within) <= needed:
             self._deny(source, within, self._refusal(within))
             return
         gift = self.space.gift(within)
-        given = give(own, [gift], source) if gift is not None else own
+        obeyed = max(request.obeyed, self.ring.life(source))
+        given = give(own, [gift], source, obeyed) if gift is not None else own
         if given == own:
             self._deny(source, within, self._refusal(within))
             return
@@ -132,11 +133,11 @@ class Pool:
 
     def donate_postponed(self, now: float, needed: int) -> None:
         """Answers those who have listed what they were granted, while they wait for an answer."""
-        for source, (within, until) in list(self._postponed.items()):
-            if now >= until or not self._owes(source, within):
+        for source, (request, until) in list(self._postponed.items()):
+            if now >= until or not self._owes(source, request.within):
                 del self._postponed[source]
                 if now < until and self._peers.is_reachable(source):
-                    self.donate(source, within, now, needed)
+                    self.donate(source, request, now, needed)
 
     def hand_over(self, heir: PeerName, *, with_taken: bool) -> int:
         """Grants our blocks to `heir`, `with_taken` also the addresses that are used or resting.
@@ -151,7 +152,7 @@ class Pool:
             taken = (*self.space.used, *self.space.resting)
             given = subtract(given, (Prefix.host(self.family, number) for number in taken))
         if given:
-            self._write(give(own, given, heir))
+            self._write(give(own, given, heir, self.ring.life(heir)))
         return sum(prefix.size for prefix in given)
 
     def idle(self, addresses: Iterable[Prefix]) -> list[Prefix]:
@@ -168,7 +169,7 @@ class Pool:
         """Grants to `heir` those of the addresses that are ours."""
         own = self.ring.own
         if own is not None and addresses:
-            given = give(own, addresses, heir)
+            given = give(own, addresses, heir, self.ring.life(heir))
             if given != own:
                 self._write(given)
 
@@ -189,7 +190,8 @@ class Pool:
         """Tells the heir of a removed peer what we know that it owned."""
         view, document = self.ring.view, self.ring.document(victim)
         if view is not None and document is not None:
-            carried = carry(view, self.ring.own, victim, document, heir)
+            life = self.ring.life(heir)
+            carried = carry(view, self.ring.own, victim, document, heir, life)
             if carried != self.ring.own and (carried.grants or carried.blocks):
                 self._write(carried)
 
@@ -203,7 +205,7 @@ class Pool:
         self.asking.want(wanted | recovering)
         hopeless = self.asking.exhausted
         for peer, prefix in self.asking.ask(self._donors, now):
-            self._effects.append(SendMessage(peer, SpaceRequest(prefix)))
+            self._effects.append(SendMessage(peer, SpaceRequest(prefix, self.ring.obeyed)))
         self.supplied |= not self.asking.exhausted <= hopeless
         for prefix in recovering:
             if self.asking.refusal(prefix) is not None:

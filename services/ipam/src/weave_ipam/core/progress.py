@@ -97,6 +97,7 @@ class Progress:
         self._expire(now)
         for pool in self._pools:
             pool.ring.may_be_another = parts.obedience.may_be_another
+            pool.ring.obeyed = parts.obedience.obeyed
             pool.refresh(may_write=self._may_write, share_for=parts.obedience.share_for)
             if pool.ring.has_lost:
                 pool.ring.has_lost = False

@@ -52,6 +52,7 @@ class Ring:
         self.has_lost = False
         # See `settle`.
         self.may_be_another = True
+        self.obeyed = 0
         self.rejected: dict[PeerName, str] = {}
         self._replicas = Replicas(universe, peers.me)
         self._peers = peers
@@ -75,6 +76,11 @@ class Ring:
     def departed(self) -> frozenset[PeerName]:
         """Writers whose documents were removed and whose space nobody has taken yet."""
         return frozenset(self._replicas.departed)
+
+    def life(self, peer: PeerName) -> int:
+        """The last fence that a peer has obeyed, as far as its document says."""
+        document = self._replicas.get(peer)
+        return document.obeyed if document is not None else 0
 
     def document(self, writer: PeerName) -> RingDocument | None:
         """What a peer says, if it has no fault."""
@@ -147,6 +153,8 @@ class Ring:
                 self._peers.me,
                 before,
                 share_for,
+                self._replicas.grown_from(self.view.genesis),
+                obeyed=self.obeyed,
                 may_be_another=self.may_be_another,
             )
             if document is not None and document != before:

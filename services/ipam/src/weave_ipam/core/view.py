@@ -6,7 +6,7 @@ stronger title:
 
 - LISTED: the owner's own document lists the block. Only these may be allocated from.
 - GRANTED: another's document gives it to the owner, who will list it with the grant's generation +
-  1.
+  1. Once the owner's document has a receipt of it the grant is void.
 - SHARE: the owner is a seed without a document; generation 0.
 """
 
@@ -139,6 +139,9 @@ def compute_view(
             prefix = block.prefix
             claims.append((prefix.address, prefix.length, -block.generation, writer, Title.LISTED))
         for grant in document.grants:
+            heir = documents.get(grant.to)
+            if heir is not None and any(receipt.voids(grant) for receipt in heir.receipts):
+                continue
             prefix = grant.prefix
             claims.append(
                 (prefix.address, prefix.length, -grant.generation - 1, grant.to, Title.GRANTED)
@@ -189,13 +192,14 @@ def document_fault(universe: Prefix, document: RingDocument) -> str | None:
     """Why a document cannot be part of this ring; None when it can."""
     if document.universe != universe:
         return incompatible(document.universe, universe)
-    claims = len(document.blocks) + len(document.grants)
+    claims = len(document.blocks) + len(document.grants) + len(document.receipts)
     if claims > MAX_CLAIMS:
-        return f"{claims} blocks and grants are more than {MAX_CLAIMS}"
+        return f"{claims} blocks, grants and receipts are more than {MAX_CLAIMS}"
     if len(document.genesis.seeds) > MAX_SEEDS:
         return f"{len(document.genesis.seeds)} seeds are more than {MAX_SEEDS}"
     pairs = [(block.prefix, block.generation) for block in document.blocks]
     pairs += [(grant.prefix, grant.generation) for grant in document.grants]
+    pairs += [(receipt.prefix, receipt.generation) for receipt in document.receipts]
     for prefix, generation in pairs:
         if not universe.contains(prefix):
             return f"block {prefix} lies outside the range {universe}"
