@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.sim_ipam.mesh import Links
 from tests.sim_ipam.peer import Call, Speed
 from tests.sim_ipam.test_defects import cluster, everybody_agrees, seeds
 from tests.sim_ipam.world import World, address_of, peer_name
@@ -14,7 +13,6 @@ from weave_ipam.core.reclaims import MAX_RACES
 from weave_ipam.core.results import Reclaimed
 from weave_model.errors import Absent, Conflict
 from weave_model.prefix import Prefix
-from weave_model.ring import Grant
 
 pytestmark = pytest.mark.sim
 
@@ -244,39 +242,6 @@ def test_what_the_heir_never_saw_is_not_lost_when_its_only_witness_restarts() ->
     assert set(world.owners(1).values()) == {1, 3}
     assert sum(map(size, world.owners(1))) == 16
     assert not world.peers[1].state.departed
-
-
-def test_what_a_victim_was_granted_before_it_died_is_its_heirs() -> None:
-    """Seed 669: it came back out of its heir's reach, and saw the grant for the first time."""
-    world = cluster("10.0.0.0/28", 1, 2, 3, world=World("10.0.0.0/28", links=Links(delay_s=0.2)))
-    world.run(5.0)
-    own = sum(size(prefix) for prefix, owner in world.owners(1).items() if owner == 1)
-    for number in range(own + 1):
-        world.allocate(1, f"a{number}")
-    assert world.settle(lambda: any(g.to == peer_name(1) for g in granted_by(world, 2)), 10.0)
-    world.kill_node(1)
-    world.run(2.0)
-    world.partition([1, 2], [3])
-    call = world.reclaim(3, 1)
-    world.run(10.0)
-    assert isinstance(call.outcome, Reclaimed)
-
-    world.start_node(1)
-    world.run(5.0)
-    there = [world.allocate(1, f"b{number}") for number in range(16)]
-    here = [world.allocate(3, f"c{number}") for number in range(16)]
-    world.run(20.0)
-    given = [address_of(call) for call in (*there, *here) if call.is_answered]
-    assert len(given) == len(set(given))
-
-    world.heal()
-    world.run(60.0)
-    assert everybody_agrees(world, 1, 2, 3)
-
-
-def granted_by(world: World, number: int) -> tuple[Grant, ...]:
-    documents = world.peers[number].state.documents.values()
-    return tuple(grant for document in documents for grant in document.grants)
 
 
 def test_a_removed_peer_that_comes_back_is_no_longer_remembered() -> None:

@@ -36,15 +36,12 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Receipt:
-    """A grant to the writer that it has listed, or was too late for: it says nothing any more."""
+    """A grant to the writer that it has listed, or was too late for. Void is also every other grant
+    to the writer inside `prefix` that is of no higher generation."""
 
     donor: PeerName
     prefix: Prefix
     generation: int
-
-    def voids(self, grant: Grant) -> bool:
-        """Is it this grant, or one older than it?"""
-        return self.generation >= grant.generation and self.prefix.contains(grant.prefix)
 
 
 @dataclass(frozen=True, slots=True)

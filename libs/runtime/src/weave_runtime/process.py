@@ -21,7 +21,7 @@ C = TypeVar("C", bound=CommonOptions)
 GRACE_S = 10.0
 # What tasks and exporters may take beyond the grace period before the process is cut off.
 _LAST_RESORT_S = 5
-_CANCEL_AGAIN_S = 1.0
+_CANCEL_AGAIN_S = 3.0
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ class Supervisor:
     def start(self, name: str, work: Coroutine[Any, Any, object]) -> None:
         """Runs `work` in the background. If it raises, the service stops with exit status 1.
 
-        Once the service is to stop that is no failure: channels are closed around the work.
+        Once the service is to stop that is no failure: channels are closed around the work. When it
+        is cancelled it has 3 s to end.
         """
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)

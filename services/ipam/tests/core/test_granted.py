@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from weave_ipam.core import granted
-from weave_ipam.core.own import give, settle
+from weave_ipam.core import receipts
+from weave_ipam.core.own import give, is_worth_writing, settle, take_over
 from weave_ipam.core.view import compute_view
 from weave_model.peer import PeerName
 from weave_model.prefix import Prefix
@@ -83,17 +83,43 @@ def test_a_receipt_stays_while_its_donor_may_show_the_grant() -> None:
 def test_a_receipt_that_is_not_needed_any_more_is_worth_no_document() -> None:
     settled = follow({ME: document(), DONOR: document(grants=(Grant(BLOCK, 1, ME),))})
 
-    assert follow({ME: settled, DONOR: document()}) == settled
+    later = follow({ME: settled, DONOR: document()})
+
+    assert later.receipts == ()
+    assert not is_worth_writing(later, settled)
+    assert is_worth_writing(settled, document())
+    assert is_worth_writing(later, None)
+
+
+def test_a_donor_drops_a_grant_that_nobody_will_list() -> None:
+    void = RingDocument(UNIVERSE, GENESIS, receipts=(Receipt(ME, BLOCK, 1),))
+
+    settled = follow({ME: document(grants=(Grant(BLOCK, 1, HEIR),)), HEIR: void})
+
+    assert settled.grants == ()
 
 
 def test_receipts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(granted, "MAX_RECEIPTS", 2)
+    monkeypatch.setattr(receipts, "MAX_RECEIPTS", 2)
     hosts = [Prefix.host(BLOCK.family, BLOCK.address + n) for n in range(BLOCK.size)]
     grants = tuple(Grant(host, n, ME) for n, host in enumerate(hosts))
 
     settled = follow({ME: document(), DONOR: document(grants=grants)})
 
     assert [receipt.generation for receipt in settled.receipts] == [2, 3]
+
+
+def test_of_too_many_receipts_those_that_are_needed_for_sure_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(receipts, "MAX_RECEIPTS", 1)
+    gone = RingDocument(UNIVERSE, GENESIS, receipts=(Receipt(DEAD, UNIVERSE, 0),))
+    shown = Grant(BLOCK, 0, ME)
+
+    settled = follow({ME: gone, DONOR: document(grants=(shown,))})
+    again = follow({ME: settled, DONOR: document(grants=(shown, Grant(UNIVERSE, 0, HEIR)))})
+
+    assert settled.receipts == again.receipts == (Receipt(DONOR, BLOCK, 0),)
 
 
 def test_what_was_granted_before_the_fence_is_the_heirs() -> None:
@@ -130,3 +156,35 @@ def test_nothing_is_passed_on_while_the_heir_is_not_known() -> None:
     settled = follow(documents, share_for=None)
 
     assert settled == documents[ME]
+
+
+def test_who_is_its_own_heir_again_takes_everything() -> None:
+    """Its state was lost, and Coordination is another one."""
+    documents = {ME: document(obeyed=5), DONOR: document(grants=(Grant(BLOCK, 1, ME),))}
+
+    assert follow(documents, share_for=ME).blocks == (Block(BLOCK, 2),)
+
+
+@pytest.mark.parametrize(
+    ("former", "blocks", "grants"),
+    [
+        (NEXT, (), (Grant(BLOCK, 2, NEXT, obeyed=4),)),
+        (ME, (Block(BLOCK, 102),), ()),
+        (None, (), ()),
+    ],
+    ids=["another", "me", "nobody"],
+)
+def test_a_second_heir_leaves_the_first_what_is_his(
+    former: PeerName | None, blocks: tuple[Block, ...], grants: tuple[Grant, ...]
+) -> None:
+    documents = {
+        ME: document(),
+        HEIR: document(obeyed=5),
+        NEXT: document(obeyed=4),
+        DONOR: document(grants=(Grant(BLOCK, 1, HEIR),)),
+    }
+    view = compute_view(UNIVERSE, GENESIS, documents)
+
+    taken = take_over(view, documents[ME], HEIR, documents, ME, former)
+
+    assert (taken.blocks, taken.grants) == (blocks, grants)

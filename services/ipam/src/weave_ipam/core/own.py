@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from weave_ipam.core.granted import granted, receipts
+from weave_ipam.core.granted import granted
+from weave_ipam.core.receipts import receipts
 from weave_ipam.core.view import MAX_GENERATION, Segment, Title, View, coalesced
 from weave_model.peer import PeerName
 from weave_model.prefix import Prefix, cover, subtract
@@ -45,13 +46,12 @@ def settle(
         return own
     # Who lost the state has the document back before it knows of any fence.
     obeyed = max(obeyed, own.obeyed if own is not None else 0)
-    to_us = granted(documents, me, obeyed)
-    heirs = [
+    to_us = granted(documents, me, obeyed if share_for != me else 0)
+    heirs = {
         segment
         for segment in mine
-        if (segment.title is Title.SHARE and share_for != me)
-        or (segment.title is Title.GRANTED and to_us.is_old(segment))
-    ]
+        if (segment.title is Title.SHARE and share_for != me) or to_us.is_old(segment)
+    }
     listed = [
         Block(prefix, segment.generation)
         for segment in mine
@@ -66,15 +66,20 @@ def settle(
     settled = to_us.new
     if share_for not in (None, me):
         grants += _for_heir(view, heirs, share_for, life(documents, share_for))
-        settled += to_us.old
+        settled |= to_us.old
     said = receipts(documents, me, same_ring, settled)
-    document = RingDocument(view.universe, view.genesis, blocks, grants, said, obeyed)
-    if own is None:
-        is_needed = blocks or grants or said or obeyed
-        return document if is_needed else None
-    # Receipts that are not needed any more are worth no document.
-    is_same = set(said) <= set(own.receipts) and replace(document, receipts=own.receipts) == own
-    return own if is_same else document
+    if own is None and not (blocks or grants or said or obeyed):
+        return None
+    return RingDocument(view.universe, view.genesis, blocks, grants, said, obeyed)
+
+
+def is_worth_writing(document: RingDocument, before: RingDocument | None) -> bool:
+    """Does it say more than that some receipts are not needed any more?"""
+    return (
+        before is None
+        or not set(document.receipts) <= set(before.receipts)
+        or replace(document, receipts=before.receipts) != before
+    )
 
 
 def life(documents: Mapping[PeerName, RingDocument], peer: PeerName) -> int:
@@ -89,7 +94,7 @@ def _for_heir(
     """With the document that says so, none of it is ours any more."""
     return tuple(
         Grant(prefix, segment.generation, heir, obeyed)
-        for segment in segments
+        for segment in sorted(segments)
         if segment.generation + 1 < MAX_GENERATION
         for prefix in _cover(view, segment)
     )
@@ -116,20 +121,29 @@ def give(own: RingDocument, prefixes: Iterable[Prefix], to: PeerName, obeyed: in
 
 
 def take_over(
-    view: View, own: RingDocument | None, victim: PeerName, victims: RingDocument | None
+    view: View,
+    own: RingDocument | None,
+    victim: PeerName,
+    documents: Mapping[PeerName, RingDocument],
+    me: PeerName,
+    former: PeerName | None,
 ) -> RingDocument:
     """Lists all that `victim` owns, and carries on its open grants to others, whose only witness is
     a document that is about to be removed.
 
-    The generation is beyond all that is known by far: a victim that comes back may bring documents
-    that nobody has seen, and none of them may win.
+    What was granted to it before the last fence that it obeyed belongs to the heir of that,
+    `former`; while nobody knows who that is, the grant stays where it is. The generation is beyond
+    all that is known by far: a victim that comes back may bring documents that nobody has seen, and
+    none of them may win.
     """
     document = own or RingDocument(view.universe, view.genesis)
+    victims = documents.get(victim)
     generation = max((s.generation for s in view.segments), default=0) + RECLAIM_STEP
+    old = _of_former_lives(view, victim, documents) if former != me else set()
     taken = [
         Block(prefix, generation)
         for segment in view.owned_by(victim)
-        if generation < MAX_GENERATION
+        if segment not in old and generation < MAX_GENERATION
         for prefix in _cover(view, segment)
     ]
     carried = [
@@ -137,6 +151,9 @@ def take_over(
         for grant in (victims.grants if victims is not None else ())
         if grant.to != victim and not view.is_fulfilled(grant)
     ]
+    if former is not None:
+        formers = documents.get(former)
+        carried += _for_heir(view, old, former, formers.obeyed if formers is not None else 0)
     return _replace(document, (*document.blocks, *taken), (*document.grants, *carried))
 
 
@@ -144,7 +161,7 @@ def carry(
     view: View,
     own: RingDocument | None,
     victim: PeerName,
-    victims: RingDocument,
+    documents: Mapping[PeerName, RingDocument],
     heir: PeerName,
     obeyed: int,
 ) -> RingDocument:
@@ -153,16 +170,22 @@ def carry(
     `obeyed`: the last fence that `heir` has obeyed.
     """
     document = own or RingDocument(view.universe, view.genesis)
-    orphaned = [
-        Grant(prefix, segment.generation, heir, obeyed)
-        for segment in view.owned_by(victim)
-        if segment.generation + 1 < MAX_GENERATION
-        for prefix in _cover(view, segment)
-    ]
+    old = _of_former_lives(view, victim, documents)
+    orphaned = _for_heir(view, (s for s in view.owned_by(victim) if s not in old), heir, obeyed)
     open_grants = [
-        grant for grant in victims.grants if grant.to != victim and not view.is_fulfilled(grant)
+        grant
+        for grant in documents[victim].grants
+        if grant.to != victim and not view.is_fulfilled(grant)
     ]
     return _replace(document, document.blocks, (*document.grants, *orphaned, *open_grants))
+
+
+def _of_former_lives(
+    view: View, victim: PeerName, documents: Mapping[PeerName, RingDocument]
+) -> set[Segment]:
+    victims = documents.get(victim)
+    to_victim = granted(documents, victim, victims.obeyed if victims is not None else 0)
+    return {segment for segment in view.owned_by(victim) if to_victim.is_old(segment)}
 
 
 def _replace(

@@ -175,23 +175,27 @@ class Pool:
 
     # What we take
 
-    def take_over(self, victim: PeerName) -> int:
-        """Lists what a fenced peer owns. Gives the number of addresses."""
-        view = self.ring.view
+    def take_over(self, victim: PeerName, former: PeerName | None = None) -> int:
+        """Lists what a fenced peer owns. Gives the number of addresses.
+
+        `former`: the heir of the last fence that the victim had obeyed.
+        """
+        view, before = self.ring.view, self.ring.own
         if view is None:
             return 0
-        segments = view.owned_by(victim)
-        document = take_over(view, self.ring.own, victim, self.ring.document(victim))
-        if document != self.ring.own:
+        me = self._peers.me
+        document = take_over(view, before, victim, self.ring.documents, me, former)
+        if document != before:
             self._write(document)
-        return sum(segment.end - segment.start for segment in segments)
+        had = sum(block.prefix.size for block in before.blocks) if before is not None else 0
+        return sum(block.prefix.size for block in document.blocks) - had
 
     def carry(self, victim: PeerName, heir: PeerName) -> None:
         """Tells the heir of a removed peer what we know that it owned."""
-        view, document = self.ring.view, self.ring.document(victim)
-        if view is not None and document is not None:
+        view, documents = self.ring.view, self.ring.documents
+        if view is not None and victim in documents:
             life = self.ring.life(heir)
-            carried = carry(view, self.ring.own, victim, document, heir, life)
+            carried = carry(view, self.ring.own, victim, documents, heir, life)
             if carried != self.ring.own and (carried.grants or carried.blocks):
                 self._write(carried)
 
@@ -205,7 +209,8 @@ class Pool:
         self.asking.want(wanted | recovering)
         hopeless = self.asking.exhausted
         for peer, prefix in self.asking.ask(self._donors, now):
-            self._effects.append(SendMessage(peer, SpaceRequest(prefix, self.ring.obeyed)))
+            request = SpaceRequest(prefix, max(self.ring.obeyed, self.ring.life(self._peers.me)))
+            self._effects.append(SendMessage(peer, request))
         self.supplied |= not self.asking.exhausted <= hopeless
         for prefix in recovering:
             if self.asking.refusal(prefix) is not None:

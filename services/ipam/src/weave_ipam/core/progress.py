@@ -108,6 +108,8 @@ class Progress:
         if self._may_write:
             if parts.obedience.must_obey and not self.needs_adoption:
                 parts.obedience.obey()
+                for pool in self._pools:
+                    pool.ring.obeyed = parts.obedience.obeyed
                 self.touch()
             parts.obedience.settle_debts(now)
             # What we would hand over may be an heir's, and our share of the first ring unlisted.

@@ -45,6 +45,8 @@ class _Takeover:
     races: int = 0
     # A fence of somebody else that is in the way, and its revision, until its heir's is read.
     obstacle: tuple[int, Fence] | None = None
+    # The fence that ours replaces: its revision and its heir.
+    former: tuple[int, PeerName] | None = None
     # The fence is ours, and when the space may be taken.
     revision: int = 0
     due: float | None = None
@@ -177,13 +179,23 @@ class Reclaims:
             return
         del self._takeovers[victim]
         self._reclaimed.add(victim)
-        taken = sum(pool.take_over(victim) for pool in self._pools)
+        taken = sum(
+            pool.take_over(victim, self._former(takeover, pool.ring.life(victim)))
+            for pool in self._pools
+        )
         text = f"{taken} IPs taken over from {label} (fence {takeover.revision})"
         self._effects.append(Note(Severity.INFO, text))
         self._effects.extend(
             Answer(request, Reclaimed(victim, taken)) for request in takeover.requests
         )
         self._effects.append(RemovePeer(victim))
+
+    @staticmethod
+    def _former(takeover: _Takeover, obeyed: int) -> PeerName | None:
+        """Whose is what the victim was granted before the last fence that it obeyed?"""
+        if takeover.former is None or takeover.former[0] != obeyed:
+            return None
+        return takeover.former[1]
 
     def _adopt_orphan(self, victim: PeerName, heir: PeerName) -> None:
         for pool in self._pools:
@@ -198,7 +210,7 @@ class Reclaims:
         if refusal is not None:
             self._fail(victim, refusal)
         elif fence is None or self._is_past(fence):
-            self._write(victim, revision)
+            self._write(victim, revision, fence)
         else:
             self._takeovers[victim].obstacle = revision, fence
             self._effects.append(ReadFence(fence.heir))
@@ -219,7 +231,7 @@ class Reclaims:
         revision, fence = obstacle
         self._takeovers[victim].obstacle = None
         if heirs > fence.heir_revision:
-            self._write(victim, revision)
+            self._write(victim, revision, fence)
             return
         self._in_the_way.add(fence.heir)
         text = (
@@ -228,7 +240,8 @@ class Reclaims:
         )
         self._fail(victim, Conflict(text))
 
-    def _write(self, victim: PeerName, revision: int) -> None:
+    def _write(self, victim: PeerName, revision: int, former: Fence | None) -> None:
+        self._takeovers[victim].former = (revision, former.heir) if former is not None else None
         info = self._peers.info(victim)
         incarnation, uid = (info.incarnation, info.node_uid) if info is not None else (0, "")
         mine = Fence(victim, incarnation, uid, self._peers.me, self._obeyed())

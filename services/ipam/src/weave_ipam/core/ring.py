@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from weave_ipam.core.documents import (
     TOPIC_RING,
@@ -22,14 +23,14 @@ from weave_ipam.core.effects import (
 )
 from weave_ipam.core.genesis import differing, standing
 from weave_ipam.core.initial import Initial
-from weave_ipam.core.own import settle
+from weave_ipam.core.own import is_worth_writing, settle
 from weave_ipam.core.peers import Peers
 from weave_ipam.core.records import DepartedGone, DepartedRecord, DocumentRecord
 from weave_ipam.core.replicas import Replicas
 from weave_ipam.core.view import Segment, View, compute_view, document_fault
 from weave_model.peer import PeerName
 from weave_model.prefix import Prefix, subtract
-from weave_model.ring import Genesis, RingDocument, RingView
+from weave_model.ring import Genesis, Receipt, RingDocument, RingView
 
 
 class Ring:
@@ -61,6 +62,8 @@ class Ring:
         self._set_aside: dict[PeerName, DocumentVersion] = {}
         self._shown: list[Segment] = []
         self._contradiction = ""
+        # Those that are needed; our document may hold more until it is written for another reason.
+        self._receipts: tuple[Receipt, ...] | None = None
         for writer, document in departed.items():
             self._replicas.put_departed(writer, document)
         if own is not None:
@@ -76,6 +79,11 @@ class Ring:
     def departed(self) -> frozenset[PeerName]:
         """Writers whose documents were removed and whose space nobody has taken yet."""
         return frozenset(self._replicas.departed)
+
+    @property
+    def documents(self) -> Mapping[PeerName, RingDocument]:
+        """Those that `view` is of."""
+        return self._replicas.grown_from(self.view.genesis) if self.view is not None else {}
 
     def life(self, peer: PeerName) -> int:
         """The last fence that a peer has obeyed, as far as its document says."""
@@ -106,6 +114,7 @@ class Ring:
         ):
             self._stale = True
             self._replicas.put_own(value)
+            self._receipts = None
             self._effects.append(Persist((DocumentRecord(value),)))
             self._note(Severity.WARNING, "Our own ring document was taken back from other peers")
 
@@ -151,21 +160,28 @@ class Ring:
             document = settle(
                 self.view,
                 self._peers.me,
-                before,
+                self._with_needed_receipts(before),
                 share_for,
-                self._replicas.grown_from(self.view.genesis),
+                self.documents,
                 obeyed=self.obeyed,
                 may_be_another=self.may_be_another,
             )
-            if document is not None and document != before:
-                self._explain(before, document)
-                self.write(document)
-                self._look()
+            if document is not None:
+                self._receipts = document.receipts
+                if is_worth_writing(document, before):
+                    self._explain(before, document)
+                    self.write(document)
+                    self._look()
         self._stale = False
         if may_write:
             self._drop_departed()
         self._report()
         return True
+
+    def _with_needed_receipts(self, own: RingDocument | None) -> RingDocument | None:
+        if own is None or self._receipts is None:
+            return own
+        return replace(own, receipts=self._receipts)
 
     def contradiction(self) -> str:
         """The seeds given to us are not those of the ring that stands; empty when they are."""

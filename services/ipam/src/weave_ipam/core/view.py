@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from weave_ipam.core.genesis import MAX_SEEDS, shares
+from weave_ipam.core.receipts import Received
 from weave_model.peer import PeerName
 from weave_model.prefix import Prefix, cover
 from weave_model.ring import Block, Genesis, Grant, OwnedBlock, RingDocument, RingView
@@ -49,10 +50,13 @@ class Segment(NamedTuple):
 class View:
     """Who owns what: disjoint segments, sorted; what none covers is nobody's."""
 
-    def __init__(self, universe: Prefix, genesis: Genesis, segments: list[Segment]) -> None:
+    def __init__(
+        self, universe: Prefix, genesis: Genesis, segments: list[Segment], received: Received
+    ) -> None:
         self.universe = universe
         self.genesis = genesis
         self.segments = segments
+        self.received = received
         self._starts = [segment.start for segment in segments]
 
     def within(self, prefix: Prefix) -> Iterator[Segment]:
@@ -86,11 +90,13 @@ class View:
         return sizes
 
     def is_fulfilled(self, grant: Grant) -> bool:
-        """Has somebody listed all of it since, or given it on?
+        """Has somebody listed all of it since, or given it on, or has its heir a receipt?
 
         Then the grant says nothing any more and may be dropped.
         """
-        return self.is_superseded(grant.prefix, grant.generation + 1, listed=True)
+        return grant in self.received or self.is_superseded(
+            grant.prefix, grant.generation + 1, listed=True
+        )
 
     def is_superseded(self, prefix: Prefix, generation: int, *, listed: bool) -> bool:
         """Is every address of `prefix` claimed with a higher generation, or (`listed`) listed with
@@ -132,6 +138,7 @@ def compute_view(
 ) -> View:
     """The view of documents that have no fault and this genesis."""
     bits = universe.family.bits
+    received = Received(documents)
     # (address, length, -generation, owner, title): sorts outer before inner, better before worse.
     claims: list[tuple[int, int, int, PeerName, Title]] = []
     for writer, document in documents.items():
@@ -139,8 +146,7 @@ def compute_view(
             prefix = block.prefix
             claims.append((prefix.address, prefix.length, -block.generation, writer, Title.LISTED))
         for grant in document.grants:
-            heir = documents.get(grant.to)
-            if heir is not None and any(receipt.voids(grant) for receipt in heir.receipts):
+            if grant in received:
                 continue
             prefix = grant.prefix
             claims.append(
@@ -150,7 +156,7 @@ def compute_view(
         if seed not in documents:
             claims.append((prefix.address, prefix.length, 0, seed, Title.SHARE))
     claims.sort()
-    return View(universe, genesis, _sweep(claims, bits))
+    return View(universe, genesis, _sweep(claims, bits), received)
 
 
 def _sweep(claims: list[tuple[int, int, int, PeerName, Title]], bits: int) -> list[Segment]:
