@@ -57,8 +57,10 @@ def test_what_a_victim_was_granted_before_it_died_is_its_heirs() -> None:
     assert everybody_agrees(world, 1, 2, 3)
 
 
-def test_a_second_heir_takes_nothing_that_the_first_has() -> None:
-    """It sees the grant of the first life only when it removes the victim's second."""
+@pytest.mark.parametrize("is_read_again", [False, True])
+def test_a_second_heir_takes_nothing_that_the_first_has(*, is_read_again: bool) -> None:
+    """It sees the grant of the first life only when it removes the victim's second. Seed 2856: its
+    own fence was read once more meanwhile."""
     donor, first, second, victim = 1, 2, 3, 4
     links = Links(delay_s=0.2)
     world = cluster("10.0.0.0/28", 1, 2, 3, 4, world=World("10.0.0.0/28", links=links))
@@ -82,9 +84,13 @@ def test_a_second_heir_takes_nothing_that_the_first_has() -> None:
     world.run(3.0)
 
     call = world.reclaim(second, victim)
+    world.run(1.0)
+    if is_read_again:
+        world.peers[second]._read_fence(peer_name(victim))
     world.run(10.0)
 
     assert isinstance(call.outcome, Reclaimed)
+    assert victim not in world.owners(second).values()
     there = [world.allocate(first, f"b{number}") for number in range(16)]
     here = [world.allocate(second, f"c{number}") for number in range(16)]
     world.run(20.0)

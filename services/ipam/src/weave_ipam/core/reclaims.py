@@ -241,7 +241,10 @@ class Reclaims:
         self._fail(victim, Conflict(text))
 
     def _write(self, victim: PeerName, revision: int, former: Fence | None) -> None:
-        self._takeovers[victim].former = (revision, former.heir) if former is not None else None
+        takeover = self._takeovers[victim]
+        # Our own of a moment ago, read once more, is not the one that the victim had obeyed.
+        if former is not None and not takeover.revision:
+            takeover.former = (revision, former.heir)
         info = self._peers.info(victim)
         incarnation, uid = (info.incarnation, info.node_uid) if info is not None else (0, "")
         mine = Fence(victim, incarnation, uid, self._peers.me, self._obeyed())
