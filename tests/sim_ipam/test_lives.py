@@ -9,6 +9,7 @@ from tests.sim_ipam.peer import Call
 from tests.sim_ipam.test_defects import cluster, everybody_agrees, seeds
 from tests.sim_ipam.world import World, address_of, peer_name
 from weave_ipam.core.documents import Message, SpaceRequest
+from weave_ipam.core.fences import Fence
 from weave_ipam.core.results import Left, Reclaimed
 from weave_model.peer import PeerName
 from weave_model.prefix import Family
@@ -140,3 +141,26 @@ def test_receipts_of_peers_that_left_do_not_pile_up() -> None:
         world.run(6.0)
 
     assert len(document(world, 1).receipts) <= 1
+
+
+def test_what_a_witness_keeps_for_an_heir_is_for_the_life_that_took_over() -> None:
+    """Seed 3884: the witness did not hold the heir's document, and named no life at all."""
+    world = cluster("10.0.0.0/28", 1, 2, 3, world=World("10.0.0.0/28"))
+    world.run(2.0)
+    witness, heir, victim = 1, 2, 3
+    allocator = world.peers[witness].allocator
+    assert allocator is not None
+    world.kill_node(victim)
+    world.kill_node(heir)
+    world.run(2.0)
+    for gone in (heir, victim):
+        world.mesh.remove_peer(world.peers[witness].replica, peer_name(gone))
+    world.run(1.0)
+
+    fence = Fence(peer_name(victim), 1, "", peer_name(heir), heir_revision=7)
+    allocator.fence_read(peer_name(victim), 9, fence, world.now)
+    world.peers[witness].tick()
+    world.run(1.0)
+
+    grants = [grant for grant in document(world, witness).grants if grant.to == peer_name(heir)]
+    assert {grant.obeyed for grant in grants} == {7}

@@ -24,11 +24,17 @@ def document(*blocks: Block, grants: tuple[Grant, ...] = (), obeyed: int = 0) ->
 
 
 def follow(
-    documents: Mapping[PeerName, RingDocument], *, obeyed: int = 0, share_for: PeerName | None = ME
+    documents: Mapping[PeerName, RingDocument],
+    *,
+    obeyed: int = 0,
+    share_for: PeerName | None = ME,
+    heirs_life: int = 0,
 ) -> RingDocument:
     """What this peer writes when it holds these documents."""
     view = compute_view(UNIVERSE, GENESIS, documents)
-    settled = settle(view, ME, documents[ME], share_for, documents, obeyed=obeyed)
+    settled = settle(
+        view, ME, documents[ME], share_for, documents, obeyed=obeyed, heirs_life=heirs_life
+    )
     assert settled is not None
     return settled
 
@@ -135,6 +141,15 @@ def test_what_was_granted_before_the_fence_is_the_heirs() -> None:
     assert settled.blocks == ()
     assert settled.grants == (Grant(BLOCK, 2, HEIR, obeyed=3),)
     assert settled.receipts == (Receipt(DONOR, BLOCK, 1),)
+
+
+def test_an_heir_whose_document_is_not_here_gets_it_for_the_life_that_took_over() -> None:
+    """Seed 3884: such a grant passed for one of before; its owner's next heir left it alone."""
+    documents = {ME: document(obeyed=5), DONOR: document(grants=(Grant(BLOCK, 1, ME),))}
+
+    settled = follow(documents, obeyed=5, share_for=HEIR, heirs_life=3)
+
+    assert settled.grants == (Grant(BLOCK, 2, HEIR, obeyed=3),)
 
 
 def test_what_is_granted_after_the_fence_is_ours() -> None:

@@ -43,7 +43,7 @@ class Obedience:
         self._effects = effects
         self._owed = owed
         self._own: tuple[int, Fence] | None = None
-        self._heir: PeerName | None = None
+        self._last: Fence | None = None
         self._read_at: float | None = 0.0
 
     # What stands in Coordination
@@ -63,7 +63,7 @@ class Obedience:
         """Our fence, or that there is none."""
         self.is_known = True
         self._read_at = None
-        self._heir = fence.heir if fence is not None else None
+        self._last = fence
         if fence is not None and revision > self.obeyed and fence.heir != self._peers.me:
             self._own = (revision, fence)
 
@@ -107,7 +107,7 @@ class Obedience:
         (revision, fence), self._own = self._own, None
         self.obeyed = revision
         for pool in self._pools:
-            pool.hand_over(fence.heir, with_taken=False)
+            pool.hand_over(fence.heir, with_taken=False, obeyed=fence.heir_revision)
         kept = frozenset(
             Prefix.host(pool.family, number)
             for pool in self._pools
@@ -148,11 +148,19 @@ class Obedience:
 
     @property
     def share_for(self) -> PeerName | None:
-        """Who gets the share that we have of the first ring as a seed: the heir of our last fence,
-        who may not have known of it; None while that is not known or not obeyed."""
+        """Who gets the share that we have of the first ring as a seed, and what we were granted
+        before our last fence: the heir of that, who may not have known of it; None while that is
+        not known or not obeyed."""
         if not self.is_known or self._own is not None:
             return None
-        return self._heir if self.obeyed else self._peers.me
+        if not self.obeyed:
+            return self._peers.me
+        return self._last.heir if self._last is not None else None
+
+    @property
+    def heirs_life(self) -> int:
+        """The last fence that the heir had obeyed when it took us over."""
+        return self._last.heir_revision if self._last is not None else 0
 
     @property
     def may_be_another(self) -> bool:

@@ -29,6 +29,7 @@ def settle(
     documents: Mapping[PeerName, RingDocument],
     *,
     obeyed: int = 0,
+    heirs_life: int = 0,
     may_be_another: bool = False,
 ) -> RingDocument | None:
     """What our document must say, given what all say: list what is ours or was granted to us, leave
@@ -38,6 +39,7 @@ def settle(
     it, and what was granted to us before the last fence: we ourselves, or the heir who took us
     over; None: that is not known yet, and so nothing is written that would give it up.
     `documents`: those that `view` is of. `obeyed`: the last fence that we have obeyed.
+    `heirs_life`: one that the heir is known to have obeyed.
     `may_be_another`: an heir may own some of our blocks, whose document has not come; so no block
     gets a higher generation by joining another.
     """
@@ -65,7 +67,8 @@ def settle(
         grants = tuple(grant for grant in same_ring.grants if not view.is_fulfilled(grant))
     settled = to_us.new
     if share_for not in (None, me):
-        grants += _for_heir(view, heirs, share_for, life(documents, share_for))
+        known = max(heirs_life, life(documents, share_for))
+        grants += _for_heir(view, heirs, share_for, known)
         settled |= to_us.old
     said = receipts(documents, me, same_ring, settled)
     if own is None and not (blocks or grants or said or obeyed):

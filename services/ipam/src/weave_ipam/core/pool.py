@@ -139,10 +139,10 @@ class Pool:
                 if now < until and self._peers.is_reachable(source):
                     self.donate(source, request, now, needed)
 
-    def hand_over(self, heir: PeerName, *, with_taken: bool) -> int:
+    def hand_over(self, heir: PeerName, *, with_taken: bool, obeyed: int = 0) -> int:
         """Grants our blocks to `heir`, `with_taken` also the addresses that are used or resting.
 
-        Gives the number of addresses.
+        `obeyed`: a fence that the heir is known to have obeyed. Gives the number of addresses.
         """
         own = self.ring.own
         if own is None:
@@ -152,7 +152,7 @@ class Pool:
             taken = (*self.space.used, *self.space.resting)
             given = subtract(given, (Prefix.host(self.family, number) for number in taken))
         if given:
-            self._write(give(own, given, heir, self.ring.life(heir)))
+            self._write(give(own, given, heir, max(obeyed, self.ring.life(heir))))
         return sum(prefix.size for prefix in given)
 
     def idle(self, addresses: Iterable[Prefix]) -> list[Prefix]:
@@ -190,11 +190,14 @@ class Pool:
         had = sum(block.prefix.size for block in before.blocks) if before is not None else 0
         return sum(block.prefix.size for block in document.blocks) - had
 
-    def carry(self, victim: PeerName, heir: PeerName) -> None:
-        """Tells the heir of a removed peer what we know that it owned."""
+    def carry(self, victim: PeerName, heir: PeerName, obeyed: int) -> None:
+        """Tells the heir of a removed peer what we know that it owned.
+
+        `obeyed`: a fence that the heir is known to have obeyed.
+        """
         view, documents = self.ring.view, self.ring.documents
         if view is not None and victim in documents:
-            life = self.ring.life(heir)
+            life = max(obeyed, self.ring.life(heir))
             carried = carry(view, self.ring.own, victim, documents, heir, life)
             if carried != self.ring.own and (carried.grants or carried.blocks):
                 self._write(carried)

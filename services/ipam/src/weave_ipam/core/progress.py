@@ -98,6 +98,7 @@ class Progress:
         for pool in self._pools:
             pool.ring.may_be_another = parts.obedience.may_be_another
             pool.ring.obeyed = parts.obedience.obeyed
+            pool.ring.heirs_life = parts.obedience.heirs_life
             pool.refresh(may_write=self._may_write, share_for=parts.obedience.share_for)
             if pool.ring.has_lost:
                 pool.ring.has_lost = False

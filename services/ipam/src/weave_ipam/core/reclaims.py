@@ -115,7 +115,7 @@ class Reclaims:
         if victim in self._takeovers:
             self._decide(victim, revision, fence)
         elif victim in self._orphans and fence is not None:
-            self._adopt_orphan(victim, fence.heir)
+            self._adopt_orphan(fence)
 
     def written(self, victim: PeerName, revision: int, now: float) -> None:
         """The fence is ours: the space may be taken soon."""
@@ -197,13 +197,13 @@ class Reclaims:
             return None
         return takeover.former[1]
 
-    def _adopt_orphan(self, victim: PeerName, heir: PeerName) -> None:
+    def _adopt_orphan(self, fence: Fence) -> None:
         for pool in self._pools:
-            if heir == self._peers.me:
-                pool.take_over(victim)
+            if fence.heir == self._peers.me:
+                pool.take_over(fence.victim)
             else:
-                pool.carry(victim, heir)
-            pool.ring.forget(victim)
+                pool.carry(fence.victim, fence.heir, fence.heir_revision)
+            pool.ring.forget(fence.victim)
 
     def _decide(self, victim: PeerName, revision: int, fence: Fence | None) -> None:
         refusal = self._refusal(victim)

@@ -54,6 +54,7 @@ class Ring:
         # See `settle`.
         self.may_be_another = True
         self.obeyed = 0
+        self.heirs_life = 0
         self.rejected: dict[PeerName, str] = {}
         self._replicas = Replicas(universe, peers.me)
         self._peers = peers
@@ -164,6 +165,7 @@ class Ring:
                 share_for,
                 self.documents,
                 obeyed=self.obeyed,
+                heirs_life=self.heirs_life,
                 may_be_another=self.may_be_another,
             )
             if document is not None:
