@@ -155,8 +155,7 @@ def take_over(
         if grant.to != victim and not view.is_fulfilled(grant)
     ]
     if former is not None:
-        formers = documents.get(former)
-        carried += _for_heir(view, old, former, formers.obeyed if formers is not None else 0)
+        carried += _for_heir(view, old, former, life(documents, former))
     return _replace(document, (*document.blocks, *taken), (*document.grants, *carried))
 
 
@@ -186,8 +185,7 @@ def carry(
 def _of_former_lives(
     view: View, victim: PeerName, documents: Mapping[PeerName, RingDocument]
 ) -> set[Segment]:
-    victims = documents.get(victim)
-    to_victim = granted(documents, victim, victims.obeyed if victims is not None else 0)
+    to_victim = granted(documents, victim, life(documents, victim))
     return {segment for segment in view.owned_by(victim) if to_victim.is_old(segment)}
 
 
