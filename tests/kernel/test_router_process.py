@@ -143,6 +143,18 @@ async def test_a_prepared_port_is_closed(node: Netns, pod: Netns, root: Path, fa
         assert pod.ping("10.32.0.1")
 
 
+async def test_one_call_makes_and_opens_a_port(
+    node: Netns, pod: Netns, root: Path, facts: Facts
+) -> None:
+    async with running(node, root, facts) as (_, stub):
+        request = pb.PrepareRequest(attachment=attachment(pod), activate=True)
+        answer = await stub.Prepare(request)
+
+        assert answer.activated
+        assert pod.ping("10.32.0.1")
+        assert node.ping("10.32.0.2")
+
+
 async def test_activate_of_an_older_generation_is_aborted(
     node: Netns, pod: Netns, root: Path, facts: Facts
 ) -> None:

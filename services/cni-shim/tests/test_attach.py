@@ -12,6 +12,7 @@ import pytest
 
 from weave_cni_shim.addresses import OwnAddresses
 from weave_cni_shim.attach import Attacher, Wanted
+from weave_cni_shim.backends import NoNpc
 from weave_cni_shim.core.call import removal
 from weave_cni_shim.core.frame import Request
 from weave_cni_shim.core.port import Port, PreparedPort
@@ -37,12 +38,14 @@ class World:
     stage: Stage = field(default_factory=Stage)
     owed: list[Request] = field(default_factory=list)
     disk_full: bool = False
+    has_npc: bool = True
 
     def __post_init__(self) -> None:
         self.ipam, self.router = FakeIpam(self.stage), FakeRouter(self.stage)
         self.npc = FakeNpc(self.stage)
         self.own = OwnAddresses(self.ipam)
-        self.attacher = Attacher(self.router, self.npc, timeout_s=self.timeout_s, owe=self._owe)
+        npc = self.npc if self.has_npc else NoNpc()
+        self.attacher = Attacher(self.router, npc, timeout_s=self.timeout_s, owe=self._owe)
 
     async def _owe(self, request: Request) -> None:
         if self.disk_full:
@@ -99,6 +102,39 @@ async def test_the_port_carries_what_was_wanted_and_the_generation(world: World)
     port = world.router.ports[KEY].port
     assert (port.netns, port.mtu, port.mac) == ("/run/netns/c1", 1400, b"\x02\0\0\0\0\1")
     assert port.generation == world.ipam.held[KEY].generation
+
+
+async def test_where_nobody_has_a_say_the_port_opens_with_its_interface() -> None:
+    world = World(has_npc=False)
+
+    await world.start()
+
+    assert world.stage.calls == ["ipam.allocate", "router.prepare"]
+    assert world.router.ports[KEY].is_open
+
+
+async def test_a_router_that_did_not_open_the_port_is_asked_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(has_npc=False)
+    prepare = world.router.prepare
+    monkeypatch.setattr(world.router, "prepare", lambda port, **_: prepare(port))
+
+    await world.start()
+
+    assert world.stage.calls == ["ipam.allocate", "router.prepare", "router.activate"]
+    assert world.router.ports[KEY].is_open
+
+
+@pytest.mark.parametrize("point", ["router.prepare:before", "router.prepare:after"])
+async def test_an_attach_in_one_step_that_fails_is_undone(point: str) -> None:
+    world = World(has_npc=False)
+    world.stage.errors[point] = NotReady("away")
+
+    with pytest.raises(NotReady, match="away"):
+        await world.start()
+
+    world.assert_empty()
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -328,8 +364,8 @@ async def test_an_answer_that_makes_no_sense_is_undone(
 ) -> None:
     prepare = world.router.prepare
 
-    async def without_gateways(port: Port) -> PreparedPort:
-        return replace(await prepare(port), gateways=())
+    async def without_gateways(port: Port, *, opens: bool) -> PreparedPort:
+        return replace(await prepare(port, opens=opens), gateways=())
 
     monkeypatch.setattr(world.router, "prepare", without_gateways)
 
@@ -340,8 +376,9 @@ async def test_an_answer_that_makes_no_sense_is_undone(
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_attaches_and_detaches_at_random_moments(world: World, seed: int) -> None:
+async def test_attaches_and_detaches_at_random_moments(seed: int) -> None:
     """Whatever the interleaving, in the end a key is wholly attached or wholly gone."""
+    world = World(has_npc=bool(seed % 2))
     random = Random(seed)
     keys = [AttachmentKey("weave", ContainerId(f"c{n}"), "eth0") for n in range(20)]
 

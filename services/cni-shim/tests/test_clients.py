@@ -152,6 +152,20 @@ async def test_prepare(services: Services, channel: grpc.aio.Channel) -> None:
     assert sent.addresses[0].length == 32
     assert sent.routes[0].gateway == bytes([10, 32, 0, 1])
     assert (sent.mtu, sent.generation, sent.workload.name) == (1400, 7, "cart")
+    assert not services.requests[0].activate
+    assert not prepared.is_open
+
+
+async def test_prepare_opens_the_port_in_the_same_call(
+    services: Services, channel: grpc.aio.Channel
+) -> None:
+    services.answer = router_pb2.PrepareResponse(activated=True)
+    port = Port(key=KEY, netns="/n", addresses=(), generation=7, workload=Workload())
+
+    prepared = await GrpcRouter(channel).prepare(port, opens=True)
+
+    assert services.requests[0].activate
+    assert prepared.is_open
 
 
 @pytest.mark.parametrize(("routes", "no_routes"), [(None, False), ((), True)])

@@ -185,6 +185,41 @@ async def test_a_port_opens_by_activate_and_closes_by_detach(world: World) -> No
         assert world.kernel.sandboxes[SANDBOX] == {}
 
 
+async def test_a_port_opens_with_its_interface_where_that_is_asked_for(world: World) -> None:
+    async with world.router() as router:
+        record = await router.attacher.prepare(WANTED, opens=True)
+
+        assert record.phase is Phase.ACTIVE
+        assert [b.address for b in world.bindings()] == [POD]
+        assert str(POD) in world.routes()
+        assert (await router.attacher.prepare(WANTED, opens=True)).phase is Phase.ACTIVE
+
+    async with world.router() as restarted:
+        kept = restarted.node.attachments.get(KEY)
+        assert kept is not None
+        assert kept.phase is Phase.ACTIVE
+
+
+async def test_a_prepared_port_may_be_opened_by_an_equal_prepare(world: World) -> None:
+    async with world.router() as router:
+        await router.attacher.prepare(WANTED)
+
+        assert (await router.attacher.prepare(WANTED, opens=True)).phase is Phase.ACTIVE
+        assert [b.address for b in world.bindings()] == [POD]
+
+
+async def test_an_interface_whose_port_cannot_open_does_not_stay(world: World) -> None:
+    async with world.router() as router:
+        before = dict(world.kernel.objects)
+        world.kernel.refuses = _refuse_pod_route
+        with pytest.raises(KernelRefused, match="cannot open the port"):
+            await router.attacher.prepare(WANTED, opens=True)
+
+        assert world.kernel.objects == before
+        assert world.kernel.sandboxes[SANDBOX] == {}
+        assert len(router.node.attachments) == 0
+
+
 async def test_an_equal_prepare_changes_nothing(world: World) -> None:
     async with world.router() as router:
         await attach(router)

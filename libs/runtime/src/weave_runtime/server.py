@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from weave_model.errors import Conflict, Invalid, NotReady
 from weave_runtime import telemetry
 from weave_runtime.client import MESSAGE_LIMITS
+from weave_runtime.pulse import pulse
 from weave_runtime.status import status_of
 
 S = TypeVar("S")
@@ -153,7 +154,7 @@ class _Health(health_pb2_grpc.HealthServicer):
             if answer != last:
                 last = answer
                 yield answer
-            await asyncio.sleep(_HEALTH_PERIOD_S)
+            await pulse(_HEALTH_PERIOD_S)
 
     def _answer(self, name: str) -> Any:
         answer = health_pb2.HealthCheckResponse

@@ -23,7 +23,7 @@ from typing import TypeVar
 from weave_cni_shim.addresses import AddressSource
 from weave_cni_shim.backends import Npc, Router
 from weave_cni_shim.core.frame import Request
-from weave_cni_shim.core.port import Allocated, Port
+from weave_cni_shim.core.port import Allocated, Port, PreparedPort
 from weave_cni_shim.core.result import Attached
 from weave_cni_shim.errors import AlreadyAttached, Superseded
 from weave_model.attachment import AttachmentKey, Route, Workload
@@ -149,16 +149,12 @@ class Attacher:
             mac=wanted.mac,
         )
         with tracer.span("router.Prepare"):
-            prepared = await _step("interface", self._router.prepare(port))
+            opens = not self._npc.has_a_say
+            prepared = await _step("interface", self._router.prepare(port, opens=opens))
         if len(prepared.gateways) != len(port.addresses):
             raise DomainError(f"interface: {len(prepared.gateways)} gateways came from the router")
-        with tracer.span("npc.Admit"):
-            await _step("policy", self._npc.admit(port, prepared.host_interface))
-        with tracer.span("router.Activate"):
-            try:
-                await _step("activation", self._router.activate(key, given.generation))
-            except Absent as error:
-                raise Aborted(str(error)) from error
+        if not prepared.is_open:
+            await self._open(port, prepared)
         return Attached(
             interface=key.interface,
             netns=wanted.netns,
@@ -171,6 +167,15 @@ class Attacher:
             routes=prepared.routes,
             dns=given.dns,
         )
+
+    async def _open(self, port: Port, prepared: PreparedPort) -> None:
+        with tracer.span("npc.Admit"):
+            await _step("policy", self._npc.admit(port, prepared.host_interface))
+        with tracer.span("router.Activate"):
+            try:
+                await _step("activation", self._router.activate(port.key, port.generation))
+            except Absent as error:
+                raise Aborted(str(error)) from error
 
     async def _allocate(self, wanted: Wanted) -> Allocated:
         timeout_s = max(self._timeout_s - STEPS_S, self._timeout_s / 2)

@@ -44,7 +44,8 @@ class Ipam(Protocol):
 class Router(Protocol):
     """The part of router that an attach uses; see weave.router.v1.Router for the contracts."""
 
-    async def prepare(self, port: Port) -> PreparedPort: ...
+    async def prepare(self, port: Port, *, opens: bool = False) -> PreparedPort:
+        """`opens`: and activate, in the same call."""
 
     async def activate(self, key: AttachmentKey, generation: int) -> None: ...
 
@@ -68,6 +69,10 @@ class Router(Protocol):
 class Npc(Protocol):
     """The part of npc that an attach uses; see weave.npc.v1.Npc for the contracts."""
 
+    @property
+    def has_a_say(self) -> bool:
+        """Must a port stay closed until it is admitted?"""
+
     async def admit(self, port: Port, host_interface: str) -> None: ...
 
     async def retire(self, key: AttachmentKey) -> None: ...
@@ -77,6 +82,8 @@ class Npc(Protocol):
 
 class NoNpc:
     """Stands where no policy controller runs: everybody is admitted."""
+
+    has_a_say = False
 
     async def admit(self, port: Port, host_interface: str) -> None:
         """Nothing to wait for."""

@@ -108,8 +108,8 @@ class GrpcRouter:
         self._stub = router_pb2_grpc.RouterStub(channel)
         self.is_impaired = False
 
-    async def prepare(self, port: Port) -> PreparedPort:
-        request = router_pb2.PrepareRequest(attachment=codec.port_to_proto(port))
+    async def prepare(self, port: Port, *, opens: bool = False) -> PreparedPort:
+        request = router_pb2.PrepareRequest(attachment=codec.port_to_proto(port), activate=opens)
         answer = await _answer("router", self._stub.Prepare(request, timeout=CALL_S))
         return PreparedPort(
             host_interface=answer.host_interface,
@@ -118,6 +118,7 @@ class GrpcRouter:
             mtu=answer.mtu,
             routes=tuple(map(codec.route_of, answer.routes)),
             gateways=tuple(map(codec.host_of, answer.gateways)),
+            is_open=answer.activated,
         )
 
     async def activate(self, key: AttachmentKey, generation: int) -> None:
@@ -160,6 +161,8 @@ class GrpcRouter:
 
 class GrpcNpc:
     """Npc over its socket."""
+
+    has_a_say = True
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = npc_pb2_grpc.NpcStub(channel)

@@ -13,7 +13,7 @@ from weave_model.errors import DomainError
 
 # While all is well the services are asked now and then only: they tell themselves when they are no
 # longer ready (`doubt`), and each judgement wakes the threads of three processes for seconds.
-PERIOD_READY_S = 10.0
+PERIOD_READY_S = 30.0
 # People wait for a node to become ready.
 PERIOD_NOT_READY_S = 0.25
 # Without a conflist a kubelet declares the node not ready, and every pod on it leaves its Services,

@@ -58,12 +58,12 @@ class Attacher:
         self.on_attached: Callable[[Record], Coroutine[Any, Any, None]] | None = None
         self.on_detached: Callable[[AttachmentKey], None] = lambda _: None
 
-    async def prepare(self, wanted: Attachment) -> Record:
-        """Makes the interface, port closed. Errors: see Router.Prepare."""
+    async def prepare(self, wanted: Attachment, *, opens: bool = False) -> Record:
+        """Makes the interface; `opens`: and opens its port. Errors: see Router.Prepare."""
         if reason := self._node.not_ready():
             raise NoDataPlane(reason)
         check_addresses(wanted, self._node.universes)
-        return await self._to_its_end(self._prepare(wanted))
+        return await self._to_its_end(self._attach(wanted) if opens else self._prepare(wanted))
 
     async def activate(self, key: AttachmentKey, generation: int) -> Record:
         """Opens the port. Errors: see Router.Activate."""
@@ -97,15 +97,29 @@ class Attacher:
 
     async def _prepare(self, wanted: Attachment) -> Record:
         async with self._locks.holding(naming.pod_link(wanted.key)):
-            record = self._node.attachments.existing(wanted)
-            if record is not None:
-                if await self._still_stands(record, wanted):
-                    record = self._node.attachments.renew(record, wanted)
-                    self._records.put(record)
-                    return record
+            record = await self._prepared(wanted)
+            self._records.put(record)
+            return record
+
+    async def _attach(self, wanted: Attachment) -> Record:
+        async with self._locks.holding(naming.pod_link(wanted.key)):
+            record = await self._prepared(wanted)
+            try:
+                return await self._opened(record)
+            except BaseException:
                 await self._remove(record)
-            await self._give_up_dead_holders(wanted)
-            return await self._make(wanted)
+                raise
+
+    async def _prepared(self, wanted: Attachment) -> Record:
+        record = self._node.attachments.existing(wanted)
+        if record is not None:
+            if await self._still_stands(record, wanted):
+                record = self._node.attachments.renew(record, wanted)
+                self._records.put(record)
+                return record
+            await self._remove(record)
+        await self._give_up_dead_holders(wanted)
+        return await self._make(wanted)
 
     async def _make(self, wanted: Attachment) -> Record:
         node = self._node
@@ -117,30 +131,30 @@ class Attacher:
         except BaseException:
             node.attachments.forget(wanted.key)
             raise
-        record = node.attachments.prepared(wanted.key, routes)
-        self._records.put(record)
-        return record
+        return node.attachments.prepared(wanted.key, routes)
 
     async def _activate(self, key: AttachmentKey, generation: int) -> Record:
         async with self._locks.holding(naming.pod_link(key)):
-            record = self._node.attachments.to_activate(key, generation)
-            if record.phase is Phase.ACTIVE:
-                return record
-            # An address that is given again at once: nothing of its new connections may go.
-            await self._sweeper.settled(record.attachment.addresses)
-            opened = replace(record, phase=Phase.ACTIVE)
-            operations = ports.opening(ports.port(record), self._node.overlay or ())
-            # Side by side: the disk takes about as long as the kernel.
-            failed, _ = await asyncio.gather(self._open(operations), self._records.keep(opened))
-            if failed:
-                self._records.put(record)
-                closing = ports.closing(ports.port(record))
-                await self._in_thread(lambda: self._kernel.apply_to_pod(closing))
-                raise KernelRefused(f"cannot open the port of {key}: {failed[0].reason}")
-            record = self._node.attachments.activated(record)
-            if self.on_attached is not None:
-                self._spawn(self.on_attached(record))
+            return await self._opened(self._node.attachments.to_activate(key, generation))
+
+    async def _opened(self, record: Record) -> Record:
+        if record.phase is Phase.ACTIVE:
             return record
+        # An address that is given again at once: nothing of its new connections may go.
+        await self._sweeper.settled(record.attachment.addresses)
+        opened = replace(record, phase=Phase.ACTIVE)
+        operations = ports.opening(ports.port(record), self._node.overlay or ())
+        # Side by side: the disk takes about as long as the kernel.
+        failed, _ = await asyncio.gather(self._open(operations), self._records.keep(opened))
+        if failed:
+            self._records.put(record)
+            closing = ports.closing(ports.port(record))
+            await self._in_thread(lambda: self._kernel.apply_to_pod(closing))
+            raise KernelRefused(f"cannot open the port of {record.key}: {failed[0].reason}")
+        record = self._node.attachments.activated(record)
+        if self.on_attached is not None:
+            self._spawn(self.on_attached(record))
+        return record
 
     async def _open(self, operations: list[Operation]) -> list[Failed]:
         """Carries out what opens a port; gives what is refused to the end.

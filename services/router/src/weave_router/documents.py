@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
@@ -17,6 +16,7 @@ from weave_router import codec
 from weave_router.core import naming
 from weave_router.node import Node
 from weave_runtime.client import Stream, event_decoder, follow
+from weave_runtime.pulse import pulse
 
 if TYPE_CHECKING:
     from weave.gossip.v1.gossip_pb2_grpc import GossipAsyncStub
@@ -83,7 +83,7 @@ class Publisher:
         """Publishes for ever."""
         while True:
             await self._publish()
-            await asyncio.sleep(PUBLISH_INTERVAL_S)
+            await pulse(PUBLISH_INTERVAL_S)
 
     async def _publish(self) -> None:
         payload = self._payload()

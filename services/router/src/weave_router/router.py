@@ -19,16 +19,19 @@ from weave_router.core.sandbox import Difference
 from weave_router.core.state import KernelState, Link, Route
 from weave_router.drift import DriftNotes
 from weave_router.errors import RangeOverlap
-from weave_router.kernel.api import Concern, EventSource, Kernel, PodFound
+from weave_router.kernel.api import Concern, Kernel, PodFound
 from weave_router.locks import NamedLocks
 from weave_router.node import Node
 from weave_router.reconciler import Reconciler
 from weave_router.records import NodeFacts, Records
 from weave_router.sandbox_guard import SandboxGuard
+from weave_router.settled import Settled
 from weave_router.sweeper import Sweeper
 
 # Attaches side by side: the kernel works on links one by one anyway.
 _ATTACH_THREADS = 4
+# What the kernel tells of one change comes within less.
+EVENTS_SETTLE_S = 0.05
 # Many attaches one after the other cost one comparison in this time, not one each.
 PORT_SETTLE_S = 0.5
 
@@ -83,7 +86,7 @@ class Router:
         )
         self.attacher.on_attached = self.sandboxes.watch
         self.attacher.on_detached = self.sandboxes.release
-        self._sources: list[EventSource] = []
+        self._sources: list[Settled] = []
         self._later: asyncio.TimerHandle | None = None
         self._uplinks_wanted = asyncio.Event()
 
@@ -111,10 +114,10 @@ class Router:
 
     async def watch_kernel(self) -> None:
         """Begins to listen to what happens in the kernel; from now on drift is noticed at once."""
-        loop = asyncio.get_running_loop()
-        self._sources = self._kernel.events(self._expected_link)
-        for source in self._sources:
-            loop.add_reader(source.fileno(), self._on_event, source)
+        self._sources = [
+            Settled(source, EVENTS_SETTLE_S, self._on_event)
+            for source in self._kernel.events(self._expected_link)
+        ]
         for record in self.node.attachments:
             await self.sandboxes.watch(record)
 
@@ -220,8 +223,7 @@ class Router:
             return ports.link(ports.port(record))
         return self.reconciler.desired_link(name)
 
-    def _on_event(self, source: EventSource) -> None:
-        concern = source.read()
+    def _on_event(self, concern: Concern) -> None:
         if Concern.UPLINKS in concern:
             self._uplinks_wanted.set()
         if Concern.STATE in concern:
@@ -238,9 +240,7 @@ class Router:
             self.reconciler.request()
 
     def _stop_watching(self) -> None:
-        loop = asyncio.get_running_loop()
         for source in self._sources:
-            loop.remove_reader(source.fileno())
             source.close()
         self._sources = []
         if self._later is not None:

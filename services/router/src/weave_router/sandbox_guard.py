@@ -21,8 +21,10 @@ from weave_router.attacher import Attacher
 from weave_router.core import sandbox
 from weave_router.core.attachments import Phase, Record
 from weave_router.drift import DriftNotes
-from weave_router.kernel.api import EventSource, Kernel
+from weave_router.kernel.api import Kernel
 from weave_router.node import Node
+from weave_router.settled import Settled
+from weave_runtime.pulse import pulse
 
 # A change of several steps is looked at once.
 SETTLE_S = 0.2
@@ -36,10 +38,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Watched:
-    source: EventSource
+    events: Settled
     path: str
     identity: tuple[int, int]
-    timer: asyncio.TimerHandle | None = None
 
 
 class SandboxGuard:
@@ -83,19 +84,15 @@ class SandboxGuard:
         if record.key in self._watched or is_gone:
             source.close()
             return
-        self._watched[record.key] = _Watched(source, path, identity)
-        loop = asyncio.get_running_loop()
-        loop.add_reader(source.fileno(), self._on_event, record.key)
+        events = Settled(source, SETTLE_S, lambda _: self._ask(record.key))
+        self._watched[record.key] = _Watched(events, path, identity)
 
     def release(self, key: AttachmentKey) -> None:
         """Stops watching. Idempotent."""
         watched = self._watched.pop(key, None)
         if watched is None:
             return
-        asyncio.get_running_loop().remove_reader(watched.source.fileno())
-        watched.source.close()
-        if watched.timer is not None:
-            watched.timer.cancel()
+        watched.events.close()
         self._notes.forget(str(key))
 
     def close(self) -> None:
@@ -121,7 +118,7 @@ class SandboxGuard:
         rounds = 0
         rounds_per_resync = max(1, round(self._resync_interval_s / PATHS_INTERVAL_S))
         while True:
-            await asyncio.sleep(PATHS_INTERVAL_S)
+            await pulse(PATHS_INTERVAL_S)
             rounds += 1
             for key, watched in list(self._watched.items()):
                 if self._kernel.sandbox_identity(watched.path) != watched.identity:
@@ -132,20 +129,6 @@ class SandboxGuard:
     def _ask(self, key: AttachmentKey) -> None:
         self._due[key] = None
         self._has_due.set()
-
-    def _on_event(self, key: AttachmentKey) -> None:
-        # Not read until it has settled: a pod that may change its network can do so without end.
-        loop = asyncio.get_running_loop()
-        watched = self._watched[key]
-        loop.remove_reader(watched.source.fileno())
-        watched.timer = loop.call_later(SETTLE_S, self._on_settled, key)
-
-    def _on_settled(self, key: AttachmentKey) -> None:
-        watched = self._watched[key]
-        watched.timer = None
-        watched.source.read()
-        asyncio.get_running_loop().add_reader(watched.source.fileno(), self._on_event, key)
-        self._ask(key)
 
     async def _check(self, record: Record) -> None:
         if record.phase is Phase.PREPARING or self._node.lacks():

@@ -33,7 +33,7 @@ class RouterService(RouterServicer):
     async def Prepare(self, request: pb.PrepareRequest, context: Any) -> pb.PrepareResponse:
         """See the proto."""
         wanted = codec.read_attachment(request.attachment)
-        record = await self._router.attacher.prepare(wanted)
+        record = await self._router.attacher.prepare(wanted, opens=request.activate)
         return pb.PrepareResponse(
             host_interface=record.link,
             host_mac=naming.GATEWAY_MAC,
@@ -44,6 +44,7 @@ class RouterService(RouterServicer):
                 gateway.to_bytes()
                 for gateway in self._router.node.gateways(record.attachment.addresses)
             ],
+            activated=request.activate,
         )
 
     async def Activate(self, request: pb.ActivateRequest, context: Any) -> pb.ActivateResponse:

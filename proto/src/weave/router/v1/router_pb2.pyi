@@ -127,16 +127,20 @@ class PrepareRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ATTACHMENT_FIELD_NUMBER: _builtins.int
+    ACTIVATE_FIELD_NUMBER: _builtins.int
+    activate: _builtins.bool
+    """Open the port in the same call."""
     @_builtins.property
     def attachment(self) -> Global___Attachment: ...
     def __init__(
         self,
         *,
         attachment: Global___Attachment | None = ...,
+        activate: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment", b"attachment"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate", b"activate", "attachment", b"attachment"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -152,10 +156,13 @@ class PrepareResponse(_message.Message):
     MTU_FIELD_NUMBER: _builtins.int
     ROUTES_FIELD_NUMBER: _builtins.int
     GATEWAYS_FIELD_NUMBER: _builtins.int
+    ACTIVATED_FIELD_NUMBER: _builtins.int
     host_interface: _builtins.str
     host_mac: _builtins.bytes
     mac: _builtins.bytes
     mtu: _builtins.int
+    activated: _builtins.bool
+    """The port is open, as `activate` asked for."""
     @_builtins.property
     def routes(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Route]:
         """Routes as installed inside the sandbox, defaults filled in."""
@@ -173,10 +180,11 @@ class PrepareResponse(_message.Message):
         mtu: _builtins.int = ...,
         routes: _abc.Iterable[_types_pb2.Route] | None = ...,
         gateways: _abc.Iterable[_builtins.bytes] | None = ...,
+        activated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateways", b"gateways", "host_interface", b"host_interface", "host_mac", b"host_mac", "mac", b"mac", "mtu", b"mtu", "routes", b"routes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated", b"activated", "gateways", b"gateways", "host_interface", b"host_interface", "host_mac", b"host_mac", "mac", b"mac", "mtu", b"mtu", "routes", b"routes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -87,6 +87,7 @@ class RouterServicer:
     def Prepare(self, request, context):
         """First half of an attach: makes the interface in the sandbox with its addresses and routes, but
         keeps its port closed (the port is not in the source bindings, so nothing passes either way).
+        With `activate` it is the second half, too, for nodes on which no policy has to come between.
         Idempotent for an equal request; on error nothing is left behind.
         Errors: INVALID_ARGUMENT (key, namespace path, addresses), NOT_FOUND (no such namespace),
         ALREADY_EXISTS (an interface of that name is there and is not ours: it is not touched),

@@ -36,6 +36,7 @@ class RouterStub:
     Prepare: _grpc.UnaryUnaryMultiCallable[_router_pb2.PrepareRequest, _router_pb2.PrepareResponse]
     """First half of an attach: makes the interface in the sandbox with its addresses and routes, but
     keeps its port closed (the port is not in the source bindings, so nothing passes either way).
+    With `activate` it is the second half, too, for nodes on which no policy has to come between.
     Idempotent for an equal request; on error nothing is left behind.
     Errors: INVALID_ARGUMENT (key, namespace path, addresses), NOT_FOUND (no such namespace),
     ALREADY_EXISTS (an interface of that name is there and is not ours: it is not touched),
@@ -76,6 +77,7 @@ class RouterAsyncStub(RouterStub):
     Prepare: _aio.UnaryUnaryMultiCallable[_router_pb2.PrepareRequest, _router_pb2.PrepareResponse]  # type: ignore[assignment]
     """First half of an attach: makes the interface in the sandbox with its addresses and routes, but
     keeps its port closed (the port is not in the source bindings, so nothing passes either way).
+    With `activate` it is the second half, too, for nodes on which no policy has to come between.
     Idempotent for an equal request; on error nothing is left behind.
     Errors: INVALID_ARGUMENT (key, namespace path, addresses), NOT_FOUND (no such namespace),
     ALREADY_EXISTS (an interface of that name is there and is not ours: it is not touched),
@@ -119,6 +121,7 @@ class RouterServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_router_pb2.PrepareResponse, _abc.Awaitable[_router_pb2.PrepareResponse]]:
         """First half of an attach: makes the interface in the sandbox with its addresses and routes, but
         keeps its port closed (the port is not in the source bindings, so nothing passes either way).
+        With `activate` it is the second half, too, for nodes on which no policy has to come between.
         Idempotent for an equal request; on error nothing is left behind.
         Errors: INVALID_ARGUMENT (key, namespace path, addresses), NOT_FOUND (no such namespace),
         ALREADY_EXISTS (an interface of that name is there and is not ours: it is not touched),

@@ -42,7 +42,7 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class PreparedPort:
-    """What was made in the sandbox; closed until it is activated."""
+    """What was made in the sandbox; closed until activated, unless that was asked for, too."""
 
     host_interface: str
     host_mac: bytes
@@ -51,6 +51,7 @@ class PreparedPort:
     routes: tuple[Route, ...]
     # One per address.
     gateways: tuple[Prefix, ...]
+    is_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)

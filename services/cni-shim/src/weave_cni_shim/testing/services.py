@@ -146,12 +146,13 @@ class FakeRouter:
     not_ready: str = ""
     is_impaired: bool = False
 
-    async def prepare(self, port: Port) -> PreparedPort:
+    async def prepare(self, port: Port, *, opens: bool = False) -> PreparedPort:
         await self.stage.pass_point("router.prepare", "before")
         known = self.ports.get(port.key)
         if known and known.port.addresses != port.addresses:
             raise Conflict(f"{port.key} is attached with other addresses")
         self.ports.setdefault(port.key, FakePort(port))
+        self.ports[port.key].is_open |= opens
         await self.stage.pass_point("router.prepare", "after")
         return PreparedPort(
             host_interface=f"vethwepl{port.key.container_id[:7]}",
@@ -160,6 +161,7 @@ class FakeRouter:
             mtu=port.mtu or 1450,
             routes=port.routes or (Route(Prefix.parse("0.0.0.0/0"), GATEWAY),),
             gateways=(GATEWAY,) * len(port.addresses),
+            is_open=opens,
         )
 
     async def activate(self, key: AttachmentKey, generation: int) -> None:
@@ -201,6 +203,7 @@ class FakeNpc:
 
     stage: Stage
     admitted: set[AttachmentKey] = field(default_factory=set)
+    has_a_say: bool = True
 
     async def admit(self, port: Port, host_interface: str) -> None:  # noqa: ARG002
         await self.stage.pass_point("npc.admit", "before")
