@@ -48,7 +48,7 @@ def nothing_is_adopted(patch: pytest.MonkeyPatch) -> None:
 
 def fence_holds_nobody(patch: pytest.MonkeyPatch) -> None:
     """Whoever comes second takes over as well."""
-    patch.setattr(Reclaims, "_is_past", lambda self, fence: True)
+    patch.setattr(Reclaims, "_is_past", lambda self, revision, fence: True)
 
 
 def no_quarantine(patch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_a_planted_defect_breaks_a_seed(
 
 def test_a_victim_that_does_not_obey_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """It needs a mesh that is cut while Coordination is not: the named tests have that."""
-    monkeypatch.setattr(Pool, "hand_over", lambda self, heir, **options: 0)
+    monkeypatch.setattr(Pool, "obey", lambda self, fence, revision: [])
     with pytest.raises(AssertionError):
         named.test_row_8_a_victim_that_comes_back_reads_its_fence_before_it_gives_anything()
     monkeypatch.undo()

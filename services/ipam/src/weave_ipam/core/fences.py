@@ -9,7 +9,7 @@ from weave_model.peer import PeerName
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """`heir` takes over the space that `victim` had in its life `victim_incarnation`."""
+    """`heir` takes over what `victim` had in its life `victim_incarnation` (0: not known)."""
 
     victim: PeerName
     victim_incarnation: int
@@ -17,3 +17,6 @@ class Fence:
     heir: PeerName
     # The last fence of its own that the heir had obeyed: a later one takes this out of its hands.
     heir_revision: int = 0
+    # That of what the heir takes; claims from the victim's life are put below it, whoever brings
+    # them: the heir may have passed on what it took without knowing them. 0: not known.
+    generation: int = 0

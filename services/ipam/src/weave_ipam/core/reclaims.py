@@ -45,9 +45,10 @@ class _Takeover:
     races: int = 0
     # A fence of somebody else that is in the way, and its revision, until its heir's is read.
     obstacle: tuple[int, Fence] | None = None
-    # The fence that ours replaces: its revision and its heir.
-    former: tuple[int, PeerName] | None = None
-    # The fence is ours, and when the space may be taken.
+    # The fence that ours replaces, and its revision.
+    former: tuple[int, Fence] | None = None
+    # Ours, once it is written its revision, and when the space may be taken.
+    fence: Fence | None = None
     revision: int = 0
     due: float | None = None
 
@@ -115,7 +116,7 @@ class Reclaims:
         if victim in self._takeovers:
             self._decide(victim, revision, fence)
         elif victim in self._orphans and fence is not None:
-            self._adopt_orphan(fence)
+            self._adopt_orphan(revision, fence)
 
     def written(self, victim: PeerName, revision: int, now: float) -> None:
         """The fence is ours: the space may be taken soon."""
@@ -174,15 +175,16 @@ class Reclaims:
 
     def _take(self, victim: PeerName, takeover: _Takeover) -> None:
         label = self._peers.label(victim)
-        if self._peers.is_reachable(victim):
+        if self._peers.is_reachable(victim) or self._has_obeyed(victim, takeover.revision):
             self._fail(victim, Conflict(f"peer {label} came back meanwhile"))
             return
         del self._takeovers[victim]
         self._reclaimed.add(victim)
-        taken = sum(
-            pool.take_over(victim, self._former(takeover, pool.ring.life(victim)))
-            for pool in self._pools
-        )
+        assert takeover.fence is not None
+        taken = 0
+        for pool in self._pools:
+            former = self._former(takeover, pool.ring.life(victim))
+            taken += pool.take_over(takeover.fence, takeover.revision, former)
         text = f"{taken} IPs taken over from {label} (fence {takeover.revision})"
         self._effects.append(Note(Severity.INFO, text))
         self._effects.extend(
@@ -191,36 +193,41 @@ class Reclaims:
         self._effects.append(RemovePeer(victim))
 
     @staticmethod
-    def _former(takeover: _Takeover, obeyed: int) -> PeerName | None:
-        """Whose is what the victim was granted before the last fence that it obeyed?"""
+    def _former(takeover: _Takeover, obeyed: int) -> Fence | None:
+        """The last fence that the victim obeyed, if that is the one that ours replaces."""
         if takeover.former is None or takeover.former[0] != obeyed:
             return None
         return takeover.former[1]
 
-    def _adopt_orphan(self, fence: Fence) -> None:
+    def _adopt_orphan(self, revision: int, fence: Fence) -> None:
+        if self._has_obeyed(fence.victim, revision):
+            # Removed by a takeover that came too late; it lives and will publish again.
+            return
         for pool in self._pools:
             if fence.heir == self._peers.me:
-                pool.take_over(fence.victim)
+                pool.take_over(fence, revision)
             else:
-                pool.carry(fence.victim, fence.heir, fence.heir_revision)
+                pool.carry(fence)
             pool.ring.forget(fence.victim)
 
     def _decide(self, victim: PeerName, revision: int, fence: Fence | None) -> None:
         refusal = self._refusal(victim)
         if refusal is not None:
             self._fail(victim, refusal)
-        elif fence is None or self._is_past(fence):
+        elif fence is None or fence.heir == self._peers.me or self._is_past(revision, fence):
             self._write(victim, revision, fence)
         else:
             self._takeovers[victim].obstacle = revision, fence
             self._effects.append(ReadFence(fence.heir))
 
-    def _is_past(self, fence: Fence) -> bool:
-        """Is it ours, or for an earlier life of its victim?"""
+    def _is_past(self, revision: int, fence: Fence) -> bool:
+        """Is it for an earlier life of its victim?"""
         info = self._peers.info(fence.victim)
-        return fence.heir == self._peers.me or (
-            info is not None and fence.victim_incarnation < info.incarnation
-        )
+        is_back = info is not None and 0 < fence.victim_incarnation < info.incarnation
+        return is_back or self._has_obeyed(fence.victim, revision)
+
+    def _has_obeyed(self, victim: PeerName, revision: int) -> bool:
+        return any(pool.ring.life(victim) >= revision for pool in self._pools)
 
     def _overcome(self, victim: PeerName, obstacle: tuple[int, Fence], heirs: int) -> None:
         """The fence of the heir that is in the way has revision `heirs`, 0 for none.
@@ -244,11 +251,18 @@ class Reclaims:
         takeover = self._takeovers[victim]
         # Our own of a moment ago, read once more, is not the one that the victim had obeyed.
         if former is not None and not takeover.revision:
-            takeover.former = (revision, former.heir)
+            takeover.former = (revision, former)
         info = self._peers.info(victim)
         incarnation, uid = (info.incarnation, info.node_uid) if info is not None else (0, "")
-        mine = Fence(victim, incarnation, uid, self._peers.me, self._obeyed())
-        self._effects.append(WriteFence(mine, revision))
+        generation = max(pool.beyond for pool in self._pools)
+        if former is not None:
+            incarnation = max(incarnation, former.victim_incarnation)
+            if former.generation and not self._has_obeyed(victim, revision):
+                # What its heir took and passed on counts for more than what the victim brings.
+                generation = min(generation, former.generation)
+        me, obeyed = self._peers.me, self._obeyed()
+        takeover.fence = Fence(victim, incarnation, uid, me, obeyed, generation)
+        self._effects.append(WriteFence(takeover.fence, revision))
 
     def _refusal(self, victim: PeerName) -> DomainError | None:
         label = self._peers.label(victim)

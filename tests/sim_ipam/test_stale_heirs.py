@@ -1,0 +1,102 @@
+"""Heirs that took over without the victim's last documents, and passed on what they took."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sim_ipam.peer import Call
+from tests.sim_ipam.test_defects import cluster
+from tests.sim_ipam.world import World, address_of, peer_name
+from weave_ipam.core.fences import Fence
+from weave_ipam.core.results import Allocated, Reclaimed
+from weave_model.errors import Conflict
+
+pytestmark = pytest.mark.sim
+
+
+def addresses(*calls: Call) -> list[str]:
+    return [address_of(call) for call in calls if isinstance(call.outcome, Allocated)]
+
+
+def asked_for(world: World, *numbers: int) -> list[Call]:
+    """Whatever these peers can get during two minutes."""
+    calls = []
+    for second in range(120):
+        calls += [world.allocate(number, f"b{number}-{second}") for number in numbers]
+        world.run(1.0)
+    return calls
+
+
+def passed_on(world: World) -> list[Call]:
+    """Peer 2 takes over 1 and 5 and dies; 1, who knows of nothing, takes 2 over and gives of it."""
+    world.run(5.0)
+    world.kill_node(5)
+    world.partition([1, 4], [2, 3])
+    world.run(2.0)
+    for victim in (5, 1):
+        call = world.reclaim(2, victim)
+        world.run(10.0)
+        assert isinstance(call.outcome, Reclaimed)
+    world.kill_node(2)
+    world.run(2.0)
+    call = world.reclaim(1, 2)
+    world.run(10.0)
+    assert isinstance(call.outcome, Reclaimed)
+    given = [world.allocate(4, f"a{number}") for number in range(9)]
+    world.run(20.0)
+    assert len(addresses(*given)) > 5
+    return given
+
+
+@pytest.mark.parametrize("returns", [False, True])
+def test_what_an_heir_passed_on_is_not_taken_by_documents_it_never_saw(*, returns: bool) -> None:
+    """Seed 6455: whoever held the victim's document brought it to the heir. Seed 7207: the victim
+    did so itself, when it came back."""
+    world = cluster("10.0.0.0/28", 1, 2, 3, 4, 5, world=World("10.0.0.0/28"))
+    given = passed_on(world)
+
+    world.heal()
+    if returns:
+        world.start_node(2)
+    more = asked_for(world, 1, 3)
+
+    found = addresses(*given, *more)
+    assert len(found) == len(set(found))
+    assert len(found) >= 14
+
+
+def test_a_removal_that_comes_late_takes_nothing_of_the_life_that_obeyed_it() -> None:
+    """Seed 6684: the victim came back, obeyed and got new space before its heir took the old."""
+    world = cluster("10.0.0.0/28", 1, 2, 3, world=World("10.0.0.0/28"))
+    world.run(5.0)
+    world.kill_node(3)
+    world.partition([2], [1, 3])
+    world.run(1.0)
+    call = world.reclaim(2, 3)
+    world.run(0.5)
+    world.start_node(3)
+    world.run(1.0)
+    given = [world.allocate(3, f"a{number}") for number in range(4)]
+    world.run(5.0)
+    assert isinstance(call.outcome, Reclaimed)
+    assert len(addresses(*given)) > 1
+
+    world.partition([1, 2], [3])
+    more = asked_for(world, 1, 2)
+
+    found = addresses(*given, *more)
+    assert len(found) == len(set(found))
+
+
+def test_who_did_not_know_the_victim_is_its_heir_all_the_same() -> None:
+    """Seed 6371: its fence named no life, so another peer took it for one of long ago."""
+    world = cluster("10.0.0.0/28", 1, 2, 3, world=World("10.0.0.0/28"))
+    world.run(5.0)
+    world.kill_node(3)
+    world.run(2.0)
+    world.coordination.swap(Fence(peer_name(3), 0, "", peer_name(1)), 0)
+
+    call = world.reclaim(2, 3)
+    world.run(10.0)
+
+    assert isinstance(call.outcome, Conflict)
