@@ -49,10 +49,7 @@ def _by_steps(services: Services, name: str, timed: Callable[..., Any]) -> None:
     given = timed("ipam.Allocate", lambda: services.ipam.Allocate(allocate, timeout=_CALL_S))
     attachment = router_pb2.Attachment(
         key=key,
-        addresses=[
-            types_pb2.Prefix(address=each.address, length=len(each.address) * 8)
-            for each in given.addresses
-        ],
+        addresses=_hosts(given),
         netns_path=f"/run/netns/{name}",
         generation=given.generation,
     )
@@ -62,7 +59,20 @@ def _by_steps(services: Services, name: str, timed: Callable[..., Any]) -> None:
     timed("router.Activate", lambda: services.router.Activate(activate, timeout=_CALL_S))
     detach = router_pb2.DetachRequest(key=key)
     services.router.Detach(detach, timeout=_CALL_S)
+    # An address that was just given back would have to wait for the end of its connections.
+    services.ipam.Release(ipam_pb2.ReleaseRequest(key=key), timeout=_CALL_S)
+    again = services.ipam.Allocate(allocate, timeout=_CALL_S)
+    del attachment.addresses[:]
+    attachment.addresses.extend(_hosts(again))
+    attachment.generation = again.generation
     both = router_pb2.PrepareRequest(attachment=attachment, activate=True)
     timed("both in one call", lambda: services.router.Prepare(both, timeout=_CALL_S))
     services.router.Detach(detach, timeout=_CALL_S)
     services.ipam.Release(ipam_pb2.ReleaseRequest(key=key), timeout=_CALL_S)
+
+
+def _hosts(given: ipam_pb2.AllocateResponse) -> list[types_pb2.Prefix]:
+    return [
+        types_pb2.Prefix(address=each.address, length=len(each.address) * 8)
+        for each in given.addresses
+    ]

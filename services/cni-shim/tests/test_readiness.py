@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from weave_cni_shim.install import Conflist
-from weave_cni_shim.readiness import Readiness
+from weave_cni_shim.readiness import PERIODS_PER_QUESTION, Readiness
 from weave_model.errors import NotReady
 
 
@@ -187,3 +187,33 @@ async def test_it_ends_also_when_a_service_is_lost_at_the_same_moment(
 
     assert done == {task}
     assert task.cancelled()
+
+
+async def test_while_all_is_well_this_host_is_looked_at_more_often_than_services_are_asked(
+    services: Services, conflist: Conflist, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weave_cni_shim.readiness.PERIOD_READY_S", 0.01)
+    services.reason = ""
+    asked, looked = 0, 0
+
+    async def ask() -> str:
+        nonlocal asked
+        asked += 1
+        return ""
+
+    async def look() -> str:
+        nonlocal looked
+        looked += 1
+        return ""
+
+    task = asyncio.create_task(Readiness([ask], conflist, local=[look]).run())
+    async with asyncio.timeout(5):
+        while looked < 12:  # noqa: ASYNC110 - nothing is announced
+            await asyncio.sleep(0.01)
+
+    assert looked / PERIODS_PER_QUESTION - 1 <= asked <= looked / PERIODS_PER_QUESTION + 1
+    conflist.path.unlink()
+    async with asyncio.timeout(5):
+        while not conflist.path.exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    task.cancel()

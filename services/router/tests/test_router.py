@@ -8,7 +8,7 @@ import gc
 import logging
 import queue
 import threading
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -27,7 +27,7 @@ from weave_router.core.inputs import Peer
 from weave_router.core.sandbox import SandboxFound
 from weave_router.core.state import Binding, Link, Route
 from weave_router.errors import KernelRefused, RangeOverlap
-from weave_router.kernel.api import Concern, HostRoute, Uplink
+from weave_router.kernel.api import Concern, Failed, HostRoute, Uplink
 from weave_router.kernel.fake import FakeEvents, FakeKernel
 from weave_router.path_status import path_statuses
 from weave_router.records import Records
@@ -217,6 +217,53 @@ async def test_an_interface_whose_port_cannot_open_does_not_stay(world: World) -
 
         assert world.kernel.objects == before
         assert world.kernel.sandboxes[SANDBOX] == {}
+        assert len(router.node.attachments) == 0
+
+
+async def test_an_opening_that_breaks_off_leaves_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply_to_pod = world.kernel.apply_to_pod
+
+    def breaks_off(operations: Sequence[Operation]) -> list[Failed]:
+        apply_to_pod(operations)
+        monkeypatch.setattr(world.kernel, "apply_to_pod", apply_to_pod)
+        raise OSError(105, "No buffer space available")
+
+    async with world.router() as router:
+        before = dict(world.kernel.objects)
+        monkeypatch.setattr(world.kernel, "apply_to_pod", breaks_off)
+        with pytest.raises(OSError, match="No buffer space"):
+            await router.attacher.prepare(WANTED, opens=True)
+
+        assert world.bindings() == []
+        assert world.kernel.objects == before
+
+
+async def test_a_port_does_not_open_for_a_caller_who_has_left(world: World) -> None:
+    async with world.router() as router:
+        before = dict(world.kernel.objects)
+        call = asyncio.create_task(router.attacher.prepare(WANTED, opens=True))
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await router.attacher.close()
+
+        assert router.node.attachments.get(KEY) is None
+        assert world.kernel.objects == before
+        assert world.kernel.sandboxes[SANDBOX] == {}
+
+
+async def test_a_detach_waits_for_an_attach_in_one_call(world: World) -> None:
+    async with world.router() as router:
+        call = asyncio.create_task(router.attacher.prepare(WANTED, opens=True))
+        await asyncio.sleep(0)
+
+        assert await router.attacher.detach(KEY)
+
+        assert (await call).phase is Phase.ACTIVE
+        assert world.bindings() == []
         assert len(router.node.attachments) == 0
 
 

@@ -70,8 +70,9 @@ async def serve(config: Config, supervisor: Supervisor) -> None:
         delegations = Delegations(config.state_dir / "delegated")
         collector = Collector(attacher, ipam, router, delegations, plugin_dir=config.bin_dir)
         readiness = Readiness(
-            [ipam.why_not_ready, router.why_not_ready, npc.why_not_ready, chain.why_not_ready],
+            [ipam.why_not_ready, router.why_not_ready, npc.why_not_ready],
             conflist,
+            local=[chain.why_not_ready],
             on_ready=spool.try_again,
         )
         verbs = Verbs(

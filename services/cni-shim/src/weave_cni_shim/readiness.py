@@ -11,9 +11,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from weave_cni_shim.install import Conflist
 from weave_model.errors import DomainError
 
-# While all is well the services are asked now and then only: they tell themselves when they are no
-# longer ready (`doubt`), and each judgement wakes the threads of three processes for seconds.
-PERIOD_READY_S = 30.0
+# While all is well: what is on this host.
+PERIOD_READY_S = 10.0
+# The services are asked more seldom: they tell themselves when they are no longer ready (`doubt`),
+# and each question wakes the threads of three processes for seconds. One that hangs tells nothing.
+PERIODS_PER_QUESTION = 3
 # People wait for a node to become ready.
 PERIOD_NOT_READY_S = 0.25
 # Without a conflist a kubelet declares the node not ready, and every pod on it leaves its Services,
@@ -36,11 +38,13 @@ class Readiness:
         questions: Sequence[Callable[[], Awaitable[str]]],
         conflist: Conflist,
         *,
+        local: Sequence[Callable[[], Awaitable[str]]] = (),
         on_ready: Callable[[], None] = lambda: None,
         patience_s: float = PATIENCE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._questions = questions
+        self._questions = (*questions, *local)
+        self._local = local
         self._conflist = conflist
         self._on_ready = on_ready
         self._patience_s = patience_s
@@ -65,9 +69,7 @@ class Readiness:
         if self._ended:
             self._last = [self._ended]
             return self._last
-        answers = await asyncio.gather(*(_ask(question) for question in self._questions))
-        self._last = [answer for answer in answers if answer]
-        return self._last
+        return await self._answers(self._questions)
 
     async def end(self, reason: str) -> None:
         """No ADD succeeds any more, for this reason, and the conflist is gone when this returns."""
@@ -80,9 +82,12 @@ class Readiness:
         """Shows the truth by the conflist, for ever."""
         shown: list[str] | None = None
         unready_since: float | None = None
+        periods = 0
         while True:
+            periods = 0 if self._doubt.is_set() else (periods + 1) % PERIODS_PER_QUESTION
             self._doubt.clear()
-            reasons = await self.reasons()
+            is_local = periods > 0 and shown == []
+            reasons = await (self._answers(self._local) if is_local else self.reasons())
             if not reasons:
                 unready_since = None
                 reasons = await self._publish_unless_ended()
@@ -101,6 +106,11 @@ class Readiness:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(period_s):
                     await self._doubt.wait()
+
+    async def _answers(self, questions: Sequence[Callable[[], Awaitable[str]]]) -> list[str]:
+        answers = await asyncio.gather(*(_ask(question) for question in questions))
+        self._last = [answer for answer in answers if answer]
+        return self._last
 
     async def _publish_unless_ended(self) -> list[str]:
         async with self._showing:

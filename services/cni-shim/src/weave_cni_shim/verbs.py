@@ -239,6 +239,7 @@ class Verbs:
     async def _status(self, _call: Call, plugin: IpamPlugin | None) -> None:
         reasons = await self._readiness.reasons()
         if reasons:
+            self._readiness.doubt()
             code = Code.LIMITED_CONNECTIVITY if self._router.is_impaired else Code.NOT_AVAILABLE
             raise CniError(code, "an ADD would fail now", "; ".join(reasons))
         if plugin:

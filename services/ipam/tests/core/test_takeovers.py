@@ -6,8 +6,8 @@ import pytest
 
 from weave_ipam.core import takeovers
 from weave_ipam.core.fences import Fence
-from weave_ipam.core.own import carry, take_over
-from weave_ipam.core.takeovers import Bounds, lowered, needed
+from weave_ipam.core.own import carry, listed, settle, take_over
+from weave_ipam.core.takeovers import Bounds, is_taken_over, lowered, needed
 from weave_ipam.core.view import compute_view, document_fault
 from weave_model.peer import PeerName
 from weave_model.prefix import Prefix
@@ -108,6 +108,42 @@ def test_who_obeys_puts_all_it_claims_below() -> None:
     assert now.blocks == (Block(BLOCK, 100), Block(SECOND, 5))
     assert now.grants == (Grant(BLOCK, 99, OTHER),)
     assert lowered(had, 0) == had
+
+
+def test_what_is_left_to_a_victim_keeps_its_generation() -> None:
+    own = document(Block(BLOCK, 403), Block(SECOND, 403))
+    documents = {
+        ME: document(Block(BLOCK, 101), taken=(Takeover(VICTIM, 7, 101),)),
+        VICTIM: own,
+    }
+    view = compute_view(UNIVERSE, GENESIS, documents)
+
+    assert list(listed(view, VICTIM, own)) == [Block(SECOND, 403)]
+    followed = settle(view, VICTIM, own, VICTIM, documents)
+    assert followed is not None
+    assert followed.blocks == (Block(SECOND, 403),)
+
+
+def test_what_a_victim_gave_is_listed_with_the_generation_that_it_named() -> None:
+    """Seed 49: listed with less, it was given back with less than an old receipt, and lost."""
+    documents = {
+        ME: document(taken=(Takeover(VICTIM, 7, 303),)),
+        VICTIM: document(grants=(Grant(BLOCK, 304, ME),)),
+    }
+    view = compute_view(UNIVERSE, GENESIS, documents)
+
+    followed = settle(view, ME, documents[ME], ME, documents)
+
+    assert followed is not None
+    assert followed.blocks == (Block(BLOCK, 305),)
+
+
+def test_it_is_known_whether_somebody_took_a_peer_over() -> None:
+    documents = {ME: document(taken=(Takeover(VICTIM, 7, 101),))}
+
+    assert is_taken_over(VICTIM, 7, documents)
+    assert not is_taken_over(VICTIM, 8, documents)
+    assert not is_taken_over(OTHER, 7, documents)
 
 
 def test_a_witness_brings_the_heir_nothing_that_counts_for_more() -> None:

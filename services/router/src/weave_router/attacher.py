@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from weave_model.attachment import AttachmentKey, Route
-from weave_model.errors import Absent, Conflict, DomainError
+from weave_model.errors import Aborted, Absent, Conflict, DomainError
 from weave_router.core import naming, ports, sandbox
 from weave_router.core.attachments import Attachment, Phase, Record, check_addresses
 from weave_router.core.diff import Operation
@@ -55,6 +55,8 @@ class Attacher:
         self._records = records
         self._sweeper = sweeper
         self._tasks: set[asyncio.Task[Any]] = set()
+        # Work whose caller has left.
+        self._unheard: set[asyncio.Task[Any]] = set()
         self.on_attached: Callable[[Record], Coroutine[Any, Any, None]] | None = None
         self.on_detached: Callable[[AttachmentKey], None] = lambda _: None
 
@@ -105,9 +107,12 @@ class Attacher:
         async with self._locks.holding(naming.pod_link(wanted.key)):
             record = await self._prepared(wanted)
             try:
+                if asyncio.current_task() in self._unheard:
+                    raise Aborted(f"whoever asked for {wanted.key} has left")
                 return await self._opened(record)
             except BaseException:
-                await self._remove(record)
+                # Whatever of it is open already.
+                await self._remove(replace(record, phase=Phase.ACTIVE))
                 raise
 
     async def _prepared(self, wanted: Attachment) -> Record:
@@ -255,6 +260,8 @@ class Attacher:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
+            self._unheard.add(task)
+            task.add_done_callback(self._unheard.discard)
             task.add_done_callback(_tell_unheard)
             raise
 

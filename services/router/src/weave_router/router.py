@@ -115,7 +115,7 @@ class Router:
     async def watch_kernel(self) -> None:
         """Begins to listen to what happens in the kernel; from now on drift is noticed at once."""
         self._sources = [
-            Settled(source, EVENTS_SETTLE_S, self._on_event)
+            Settled(source, EVENTS_SETTLE_S, self._on_event, reads_on=True)
             for source in self._kernel.events(self._expected_link)
         ]
         for record in self.node.attachments:

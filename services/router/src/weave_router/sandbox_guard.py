@@ -84,7 +84,7 @@ class SandboxGuard:
         if record.key in self._watched or is_gone:
             source.close()
             return
-        events = Settled(source, SETTLE_S, lambda _: self._ask(record.key))
+        events = Settled(source, SETTLE_S, lambda _: self._ask(record.key), reads_on=False)
         self._watched[record.key] = _Watched(events, path, identity)
 
     def release(self, key: AttachmentKey) -> None:

@@ -17,12 +17,20 @@ class Settled:
     event loop."""
 
     def __init__(
-        self, source: EventSource, settle_s: float, tell: Callable[[Concern], None]
+        self,
+        source: EventSource,
+        settle_s: float,
+        tell: Callable[[Concern], None],
+        *,
+        reads_on: bool,
     ) -> None:
+        """`reads_on`: what was too much for one turn of the loop is read in the next ones. Not for
+        sources that somebody else may keep full."""
         self._source = source
         self._settle_s = settle_s
         self._tell = tell
-        self._timer: asyncio.TimerHandle | None = None
+        self._reads_on = reads_on
+        self._next: asyncio.Handle | None = None
         self._listen()
 
     def is_in_doubt(self) -> bool:
@@ -32,8 +40,8 @@ class Settled:
     def close(self) -> None:
         """Ends it, and the source."""
         asyncio.get_running_loop().remove_reader(self._source.fileno())
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._next is not None:
+            self._next.cancel()
         self._source.close()
 
     def _listen(self) -> None:
@@ -42,10 +50,16 @@ class Settled:
     def _on_event(self) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._source.fileno())
-        self._timer = loop.call_later(self._settle_s, self._on_settled)
+        self._next = loop.call_later(self._settle_s, self._on_settled)
 
     def _on_settled(self) -> None:
-        self._timer = None
-        concern = self._source.read()
-        self._listen()
+        self._next = None
+        concern = Concern.NOTHING
+        try:
+            concern = self._source.read()
+        finally:
+            if self._reads_on and Concern.MORE in concern:
+                self._next = asyncio.get_running_loop().call_soon(self._on_settled)
+            else:
+                self._listen()
         self._tell(concern)

@@ -42,6 +42,7 @@ class Obedience:
         self._rng = rng
         self._effects = effects
         self._owed = owed
+        self._tell_pools()
         self._own: tuple[int, Fence] | None = None
         self._last: Fence | None = None
         self._read_at: float | None = 0.0
@@ -165,3 +166,8 @@ class Obedience:
         is_owed = addresses and heir != self._peers.me
         self._owed = Owed(heir, addresses) if is_owed else None
         self._effects.append(Persist((OwedRecord(self._owed),)))
+        self._tell_pools()
+
+    def _tell_pools(self) -> None:
+        for pool in self._pools:
+            pool.owed = self._owed.addresses if self._owed is not None else frozenset()

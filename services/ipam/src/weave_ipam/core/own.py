@@ -7,6 +7,7 @@ donor).
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -56,27 +57,41 @@ def settle(
         for segment in mine
         if (segment.title is Title.SHARE and share_for != me) or to_us.is_old(segment)
     }
-    listed = [
-        Block(prefix, segment.generation)
+    same_ring = own if own is not None and own.genesis == view.genesis else None
+    new = [
+        Block(prefix, to_us.generation(segment))
         for segment in mine
-        if segment not in heirs
+        if segment not in heirs and segment.title is not Title.LISTED
         for prefix in _cover(view, segment)
     ]
-    blocks = coalesced(listed, only_equal=may_be_another)
-    same_ring = own if own is not None and own.genesis == view.genesis else None
+    had = listed(view, me, same_ring) if same_ring is not None else ()
+    blocks = coalesced((*had, *new), only_equal=may_be_another)
     grants: tuple[Grant, ...] = ()
     if same_ring is not None:
         grants = tuple(grant for grant in same_ring.grants if not view.is_fulfilled(grant))
-    settled = to_us.new
+    settled = frozenset(to_us.new)
     if share_for not in (None, me):
         known = max(heirs_life, life(documents, share_for))
         grants += _for_heir(view, heirs, share_for, known)
-        settled |= to_us.old
+        settled |= frozenset(to_us.old)
     said = receipts(documents, me, same_ring, settled)
     if own is None and not (blocks or grants or said or obeyed):
         return None
     takeovers = needed(same_ring.takeovers, documents) if same_ring is not None else ()
     return RingDocument(view.universe, view.genesis, blocks, grants, said, obeyed, takeovers)
+
+
+def listed(view: View, me: PeerName, own: RingDocument) -> Iterable[Block]:
+    """What is left to us of the blocks of our document, with their generations there: in the view
+    they may count for less."""
+    blocks = sorted(own.blocks)
+    starts = [block.prefix.address for block in blocks]
+    for segment in view.owned_by(me):
+        if segment.title is Title.LISTED:
+            # A segment is of one claim.
+            block = blocks[bisect_right(starts, segment.start) - 1]
+            for prefix in _cover(view, segment):
+                yield Block(prefix, block.generation)
 
 
 def is_worth_writing(document: RingDocument, before: RingDocument | None) -> bool:

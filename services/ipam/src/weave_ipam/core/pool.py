@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from weave_ipam.core.advice import Advice
 from weave_ipam.core.asking import ANSWER_S, Asking, Donors
@@ -24,12 +25,12 @@ from weave_ipam.core.effects import Effect, SendMessage
 from weave_ipam.core.fences import Fence
 from weave_ipam.core.initial import Initial
 from weave_ipam.core.options import FamilyOptions
-from weave_ipam.core.own import beyond, carry, give, take_over
+from weave_ipam.core.own import beyond, carry, give, listed, take_over
 from weave_ipam.core.paxos import acceptor_fault
 from weave_ipam.core.peers import Peers
 from weave_ipam.core.ring import Ring
 from weave_ipam.core.space import Space
-from weave_ipam.core.takeovers import lowered
+from weave_ipam.core.takeovers import is_taken_over, lowered
 from weave_ipam.core.view import Title
 from weave_model.peer import PeerName
 from weave_model.prefix import Family, Prefix, subtract
@@ -59,6 +60,8 @@ class Pool:
         self.asking = Asking(rng)
         self.advice = Advice(effects)
         self.supplied = False
+        # What is the heir's as soon as it is free: nobody else may have it before.
+        self.owed: frozenset[Prefix] = frozenset()
         self._peers = peers
         self._rng = rng
         self._effects = effects
@@ -157,14 +160,14 @@ class Pool:
             return []
         taken = (*self.space.used, *self.space.resting)
         kept = [Prefix.host(self.family, number) for number in taken]
-        if own is not None:
-            if fence.generation:
-                self._write(lowered(own, fence.generation))
-            self._grant(
-                subtract((block.prefix for block in own.blocks), kept),
-                fence.heir,
-                fence.heir_revision,
-            )
+        if own is not None and self.ring.view is not None:
+            if is_taken_over(self._peers.me, revision, self.ring.documents):
+                own = replace(own, blocks=tuple(listed(self.ring.view, self._peers.me, own)))
+            else:
+                own = lowered(own, fence.generation)
+            free = subtract((block.prefix for block in own.blocks), kept)
+            life = max(fence.heir_revision, self.ring.life(fence.heir))
+            self._write(give(replace(own, obeyed=revision), free, fence.heir, life))
         return kept
 
     def idle(self, addresses: Iterable[Prefix]) -> list[Prefix]:
@@ -181,11 +184,11 @@ class Pool:
         """Grants to `heir` those of the addresses that are ours."""
         self._grant(addresses, heir)
 
-    def _grant(self, prefixes: list[Prefix], heir: PeerName, obeyed: int = 0) -> int:
+    def _grant(self, prefixes: list[Prefix], heir: PeerName) -> int:
         own = self.ring.own
         if own is None or not prefixes:
             return 0
-        given = give(own, prefixes, heir, max(obeyed, self.ring.life(heir)))
+        given = give(own, prefixes, heir, self.ring.life(heir))
         if given != own:
             self._write(given)
         return sum(prefix.size for prefix in prefixes)

@@ -142,6 +142,9 @@ def _is_obtainable(address: Prefix, pool: Pool, waiting: Waiting, *, claim: bool
     text = format_address(address.family, number)
     if number in space.used:
         raise Conflict(f"address {text} is already owned by {space.used[number]}")
+    if space.is_held(number) and address in pool.owed:
+        waiting.reasons.append(f"address {text}, which the heir of this peer may have given")
+        return False
     if space.is_held(number):
         if claim or number not in space.resting:
             return True

@@ -38,6 +38,17 @@ def lowered(document: RingDocument, bound: int) -> RingDocument:
     )
 
 
+def is_taken_over(
+    victim: PeerName, revision: int, documents: Mapping[PeerName, RingDocument]
+) -> bool:
+    """Is there a document of whoever took `victim` over by this fence or a later one?"""
+    return any(
+        takeover.victim == victim and takeover.revision >= revision
+        for document in documents.values()
+        for takeover in document.takeovers
+    )
+
+
 class Bounds:
     """The bounds that all documents set."""
 

@@ -28,6 +28,8 @@ class Concern(enum.Flag):
     PORT = enum.auto()
     # Look again at the devices of the underlay.
     UPLINKS = enum.auto()
+    # Read on: these were not all, or some were lost.
+    MORE = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class EventSource(Protocol):
         ...
 
     def read(self) -> Concern:
-        """Takes all events off and says what they make necessary. Never blocks."""
+        """Takes events off and says what they make necessary. Never blocks."""
         ...
 
     def is_in_doubt(self) -> bool:

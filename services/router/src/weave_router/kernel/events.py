@@ -73,7 +73,8 @@ class RouteEvents:
     def judge(self, messages: Iterable[Message]) -> Concern:
         """What these events make necessary."""
         concern = Concern.NOTHING
-        devices = {index: name for name, index in self.indexes().items()}
+        # A copy: attaches change it in threads of their own.
+        devices = {index: name for name, index in dict(self.indexes()).items()}
         for message in messages:
             if message.port not in self.own_ports:
                 concern |= self._judge_one(message, devices)

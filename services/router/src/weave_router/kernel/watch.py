@@ -21,17 +21,26 @@ class Watch:
         self._listener = listener
         self._judge = judge
         self._is_in_doubt = is_in_doubt
+        self._has_lost = False
 
     def fileno(self) -> int:
         """See `api.EventSource`."""
         return self._listener.fileno()
 
     def read(self) -> Concern:
-        """See `api.EventSource`. When events were lost, everything is to be looked at."""
+        """See `api.EventSource`. When events were lost, everything is to be looked at: at once, and
+        again when the rest is read, since the kernel tells nothing more until then."""
         try:
-            return self._judge(self._listener.read())
+            concern = self._judge(self._listener.read())
         except Overrun:
-            return Concern.STATE | Concern.UPLINKS
+            self._has_lost = True
+            return Concern.STATE | Concern.UPLINKS | Concern.MORE
+        if not self._listener.is_drained:
+            return concern | Concern.MORE
+        if self._has_lost:
+            self._has_lost = False
+            concern |= Concern.STATE | Concern.UPLINKS
+        return concern
 
     def is_in_doubt(self) -> bool:
         """See `api.EventSource`."""

@@ -30,6 +30,8 @@ class Listener:
         self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer_bytes)
         self._socket.bind((0, groups))
+        # Did the last read take all there was?
+        self.is_drained = True
 
     def fileno(self) -> int:
         """The file descriptor, to wait for events."""
@@ -42,10 +44,12 @@ class Listener:
     def read(self) -> list[Message]:
         """The events that have come; empty: none. Raises Overrun when some were lost."""
         messages: list[Message] = []
+        self.is_drained = False
         for _ in range(_READS_PER_TURN):
             try:
                 data = self._socket.recv(_READ_BYTES)
             except BlockingIOError:
+                self.is_drained = True
                 break
             except OSError as error:
                 if error.errno == errno.ENOBUFS:
