@@ -87,7 +87,7 @@ def election_of_three(seed: int) -> None:
     [
         (donor_keeps, chaos, 28),
         (nothing_is_adopted, chaos, 1),
-        (fence_holds_nobody, chaos, 145),
+        (fence_holds_nobody, chaos, 87),
         (no_quarantine, chaos, 1),
         (allocation_is_not_durable, chaos, 1),
         (any_voter_is_a_quorum, election_of_three, 1),
@@ -108,7 +108,7 @@ def test_a_planted_defect_breaks_a_seed(
 
 def test_a_victim_that_does_not_obey_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """It needs a mesh that is cut while Coordination is not: the named tests have that."""
-    monkeypatch.setattr(Pool, "obey", lambda self, fence, revision: [])
+    monkeypatch.setattr(Pool, "hand_over", lambda self, heir, **options: 0)
     with pytest.raises(AssertionError):
         named.test_row_8_a_victim_that_comes_back_reads_its_fence_before_it_gives_anything()
     monkeypatch.undo()

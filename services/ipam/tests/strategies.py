@@ -8,7 +8,7 @@ from weave_ipam.core.records import Allocation
 from weave_model.attachment import AttachmentKey, ContainerId, Workload
 from weave_model.peer import PeerName
 from weave_model.prefix import Family, Prefix
-from weave_model.ring import Block, Genesis, Grant, Receipt, RingDocument, Takeover
+from weave_model.ring import Block, Genesis, Grant, Receipt, RingDocument
 
 UINT64 = st.integers(0, 2**64 - 1)
 NAMES = st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,20}", fullmatch=True)
@@ -30,7 +30,6 @@ geneses = st.lists(peer_names, min_size=1, unique=True).map(lambda n: Genesis(tu
 blocks = st.builds(Block, prefixes(), UINT64)
 grants = st.builds(Grant, prefixes(), UINT64, peer_names, UINT64)
 receipts = st.builds(Receipt, peer_names, prefixes(), UINT64)
-takeovers = st.builds(Takeover, peer_names, UINT64, UINT64)
 ring_documents = st.builds(
     RingDocument,
     universe=prefixes(),
@@ -39,7 +38,6 @@ ring_documents = st.builds(
     grants=st.lists(grants).map(tuple),
     receipts=st.lists(receipts).map(tuple),
     obeyed=UINT64,
-    takeovers=st.lists(takeovers).map(tuple),
 )
 ballots = st.builds(Ballot, UINT64, peer_names)
 acceptor_states = st.one_of(

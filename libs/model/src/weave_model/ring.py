@@ -44,16 +44,6 @@ class Receipt:
     generation: int
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Takeover:
-    """The writer took over what it knew that `victim` owned, with `generation` or more. Of all that
-    the victim claims nothing counts for as much, until it has obeyed the fence of `revision`."""
-
-    victim: PeerName
-    revision: int
-    generation: int
-
-
 @dataclass(frozen=True, slots=True)
 class Genesis:
     """The agreement a ring grew from: sorted names without duplicates."""
@@ -72,7 +62,7 @@ class RingDocument:
     """What one peer says it owns in one family: sorted, disjoint blocks inside the universe.
 
     `receipts`: of grants that their donors may still show. `obeyed`: revision of the last fence of
-    its own that the writer has obeyed, 0 for none. `takeovers`: of victims that have not obeyed.
+    its own that the writer has obeyed, 0 for none.
     """
 
     universe: Prefix
@@ -81,7 +71,6 @@ class RingDocument:
     grants: tuple[Grant, ...] = ()
     receipts: tuple[Receipt, ...] = ()
     obeyed: int = 0
-    takeovers: tuple[Takeover, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from weave_ipam.core.documents import (
 )
 from weave_ipam.core.fences import Fence
 from weave_model.peer import PeerName
-from weave_model.ring import Block, Genesis, Grant, Receipt, RingDocument, Takeover
+from weave_model.ring import Block, Genesis, Grant, Receipt, RingDocument
 
 # A reason is one sentence for a log line, whoever sent it.
 MAX_REASON = 500
@@ -59,14 +59,6 @@ def encode_ring(document: RingDocument) -> bytes:
             for receipt in document.receipts
         ],
         obeyed=document.obeyed,
-        takeovers=[
-            ring_pb2.Takeover(
-                victim=takeover.victim,
-                revision=takeover.revision,
-                generation=takeover.generation,
-            )
-            for takeover in document.takeovers
-        ],
     )
     return message.SerializeToString(deterministic=True)
 
@@ -92,10 +84,6 @@ def decode_ring(payload: bytes) -> RingDocument:
             for receipt in message.receipts
         ),
         obeyed=message.obeyed,
-        takeovers=tuple(
-            Takeover(PeerName(takeover.victim), takeover.revision, takeover.generation)
-            for takeover in message.takeovers
-        ),
     )
 
 
@@ -221,7 +209,6 @@ def fence_to_proto(fence: Fence) -> ring_pb2.ReclaimFence:
         victim_node_uid=fence.victim_node_uid,
         heir=fence.heir,
         heir_revision=fence.heir_revision,
-        generation=fence.generation,
     )
 
 
@@ -233,7 +220,6 @@ def fence_from_proto(message: ring_pb2.ReclaimFence) -> Fence:
         message.victim_node_uid,
         PeerName(message.heir),
         message.heir_revision,
-        message.generation,
     )
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import pytest
 
 from weave_ipam.core import receipts
-from weave_ipam.core.fences import Fence
 from weave_ipam.core.own import give, is_worth_writing, settle, take_over
 from weave_ipam.core.view import compute_view
 from weave_model.peer import PeerName
@@ -193,8 +192,6 @@ def test_who_is_its_own_heir_again_takes_everything() -> None:
 def test_a_second_heir_leaves_the_first_what_is_his(
     former: PeerName | None, blocks: tuple[Block, ...], grants: tuple[Grant, ...]
 ) -> None:
-    fence = Fence(HEIR, 1, "", ME, generation=90)
-    before = Fence(HEIR, 1, "", former) if former is not None else None
     documents = {
         ME: document(),
         HEIR: document(obeyed=5),
@@ -203,6 +200,6 @@ def test_a_second_heir_leaves_the_first_what_is_his(
     }
     view = compute_view(UNIVERSE, GENESIS, documents)
 
-    taken = take_over(view, documents[ME], fence, 6, before, documents)
+    taken = take_over(view, documents[ME], HEIR, documents, ME, former)
 
     assert (taken.blocks, taken.grants) == (blocks, grants)

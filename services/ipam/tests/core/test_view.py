@@ -12,7 +12,7 @@ from weave_ipam.core.genesis import shares, standing
 from weave_ipam.core.view import coalesced, compute_view, document_fault
 from weave_model.peer import PeerName
 from weave_model.prefix import Prefix, subtract
-from weave_model.ring import Block, Genesis, Grant, RingDocument, Takeover
+from weave_model.ring import Block, Genesis, Grant, RingDocument
 
 UNIVERSE = Prefix.parse("10.0.3.0/26")
 PEERS = [PeerName(bytes([2, 0, 0, 0, 0, number])) for number in range(1, 6)]
@@ -38,45 +38,23 @@ def documents(draw: st.DrawFn) -> RingDocument:
     grants = draw(
         st.lists(st.builds(Grant, parts(), st.integers(0, 4), st.sampled_from(PEERS)), max_size=3)
     )
-    revisions, generations = st.integers(1, 3), st.integers(1, 4)
-    taken = draw(
-        st.lists(st.builds(Takeover, st.sampled_from(PEERS), revisions, generations), max_size=2)
-    )
-    return RingDocument(
-        UNIVERSE,
-        GENESIS,
-        tuple(sorted(blocks)),
-        tuple(grants),
-        obeyed=draw(st.integers(0, 3)),
-        takeovers=tuple(taken),
-    )
+    return RingDocument(UNIVERSE, GENESIS, tuple(sorted(blocks)), tuple(grants))
 
 
 rings = st.dictionaries(st.sampled_from(PEERS), documents(), max_size=5)
 
 
 def naive_owner(address: int, ring: dict[PeerName, RingDocument]) -> PeerName | None:
-    """The rule of docs/adr/0002 for one address: higher generation, then lower owner name; what a
-    peer says that has not obeyed counts for less than what was taken over from it."""
-
-    def counted(writer: PeerName, generation: int) -> int:
-        limits = [
-            takeover.generation - 1
-            for document in ring.values()
-            for takeover in document.takeovers
-            if takeover.victim == writer and takeover.revision > ring[writer].obeyed
-        ]
-        return min([generation, *limits])
-
+    """The rule of docs/adr/0002 for one address: higher generation, then lower owner name."""
     claims = [
-        (-counted(writer, block.generation), writer)
+        (-block.generation, writer)
         for writer, document in ring.items()
         for block in document.blocks
         if block.prefix.contains_address(address)
     ]
     claims += [
-        (-max(counted(writer, grant.generation + 1), 1), grant.to)
-        for writer, document in ring.items()
+        (-grant.generation - 1, grant.to)
+        for document in ring.values()
         for grant in document.grants
         if grant.prefix.contains_address(address)
     ]

@@ -31,7 +31,6 @@ class RingDocument(_message.Message):
     GENESIS_FIELD_NUMBER: _builtins.int
     RECEIPTS_FIELD_NUMBER: _builtins.int
     OBEYED_FIELD_NUMBER: _builtins.int
-    TAKEOVERS_FIELD_NUMBER: _builtins.int
     obeyed: _builtins.int
     """Revision of the last fence of its own that the writer has obeyed; 0: none."""
     @_builtins.property
@@ -54,10 +53,6 @@ class RingDocument(_message.Message):
     def receipts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Receipt]:
         """Of grants to the writer that their donors may still show: they say nothing any more."""
 
-    @_builtins.property
-    def takeovers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Takeover]:
-        """Of peers that have not obeyed their fence since."""
-
     def __init__(
         self,
         *,
@@ -67,11 +62,10 @@ class RingDocument(_message.Message):
         genesis: Global___Genesis | None = ...,
         receipts: _abc.Iterable[Global___Receipt] | None = ...,
         obeyed: _builtins.int = ...,
-        takeovers: _abc.Iterable[Global___Takeover] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["genesis", b"genesis", "universe", b"universe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "genesis", b"genesis", "grants", b"grants", "obeyed", b"obeyed", "receipts", b"receipts", "takeovers", b"takeovers", "universe", b"universe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "genesis", b"genesis", "grants", b"grants", "obeyed", b"obeyed", "receipts", b"receipts", "universe", b"universe"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -165,36 +159,6 @@ class Receipt(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Receipt: _TypeAlias = Receipt  # noqa: Y015
-
-@_typing.final
-class Takeover(_message.Message):
-    """The writer took over what it knew that a peer owned. Until the document of that peer has obeyed
-    `revision`, all its claims count as of a generation below `generation`.
-    """
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    VICTIM_FIELD_NUMBER: _builtins.int
-    REVISION_FIELD_NUMBER: _builtins.int
-    GENERATION_FIELD_NUMBER: _builtins.int
-    victim: _builtins.bytes
-    """6 bytes."""
-    revision: _builtins.int
-    generation: _builtins.int
-    def __init__(
-        self,
-        *,
-        victim: _builtins.bytes = ...,
-        revision: _builtins.int = ...,
-        generation: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "revision", b"revision", "victim", b"victim"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Takeover: _TypeAlias = Takeover  # noqa: Y015
 
 @_typing.final
 class Genesis(_message.Message):
@@ -407,7 +371,6 @@ class ReclaimFence(_message.Message):
     VICTIM_NODE_UID_FIELD_NUMBER: _builtins.int
     HEIR_FIELD_NUMBER: _builtins.int
     HEIR_REVISION_FIELD_NUMBER: _builtins.int
-    GENERATION_FIELD_NUMBER: _builtins.int
     victim: _builtins.bytes
     """6 bytes each."""
     victim_incarnation: _builtins.int
@@ -418,10 +381,6 @@ class ReclaimFence(_message.Message):
     """Revision of the last fence of its own that the heir had obeyed when it wrote this; 0: none. A
     later fence of the heir takes this one out of its hands.
     """
-    generation: _builtins.int
-    """Of what the heir takes, at least; what the victim claims from its life before is put below it,
-    whoever brings it. 0: not known.
-    """
     def __init__(
         self,
         *,
@@ -430,11 +389,10 @@ class ReclaimFence(_message.Message):
         victim_node_uid: _builtins.str = ...,
         heir: _builtins.bytes = ...,
         heir_revision: _builtins.int = ...,
-        generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "heir", b"heir", "heir_revision", b"heir_revision", "victim", b"victim", "victim_incarnation", b"victim_incarnation", "victim_node_uid", b"victim_node_uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heir", b"heir", "heir_revision", b"heir_revision", "victim", b"victim", "victim_incarnation", b"victim_incarnation", "victim_node_uid", b"victim_node_uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

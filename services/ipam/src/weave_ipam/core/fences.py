@@ -17,6 +17,3 @@ class Fence:
     heir: PeerName
     # The last fence of its own that the heir had obeyed: a later one takes this out of its hands.
     heir_revision: int = 0
-    # That of what the heir takes; claims from the victim's life are put below it, whoever brings
-    # them: the heir may have passed on what it took without knowing them. 0: not known.
-    generation: int = 0

@@ -54,7 +54,7 @@ class Leaving:
             own = pool.ring.own
             heir = self._heir(pool) if own is not None and own.blocks else None
             if heir is not None:
-                handed = pool.hand_over(heir)
+                handed = pool.hand_over(heir, with_taken=True)
                 self._handed += handed
                 moved |= handed > 0
         if self._requests and all(self._is_empty(pool) for pool in self._pools):

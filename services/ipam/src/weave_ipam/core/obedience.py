@@ -107,7 +107,13 @@ class Obedience:
             return
         (revision, fence), self._own = self._own, None
         self.obeyed = revision
-        kept = frozenset(address for pool in self._pools for address in pool.obey(fence, revision))
+        for pool in self._pools:
+            pool.hand_over(fence.heir, with_taken=False, obeyed=fence.heir_revision)
+        kept = frozenset(
+            Prefix.host(pool.family, number)
+            for pool in self._pools
+            for number in (*pool.space.used, *pool.space.resting)
+        )
         self._effects.append(Persist((FenceRecord(revision),)))
         self._owe(fence.heir, kept)
         self._effects.append(

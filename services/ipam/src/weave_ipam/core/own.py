@@ -7,18 +7,15 @@ donor).
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from weave_ipam.core.fences import Fence
 from weave_ipam.core.granted import granted
 from weave_ipam.core.receipts import receipts
-from weave_ipam.core.takeovers import below, below_grants, needed
 from weave_ipam.core.view import MAX_GENERATION, Segment, Title, View, coalesced
 from weave_model.peer import PeerName
 from weave_model.prefix import Prefix, cover, subtract
-from weave_model.ring import Block, Grant, RingDocument, Takeover
+from weave_model.ring import Block, Grant, RingDocument
 
 # More changes of hands than a peer makes between its last document that spread and its death.
 RECLAIM_STEP = 100
@@ -57,41 +54,26 @@ def settle(
         for segment in mine
         if (segment.title is Title.SHARE and share_for != me) or to_us.is_old(segment)
     }
-    same_ring = own if own is not None and own.genesis == view.genesis else None
-    new = [
-        Block(prefix, to_us.generation(segment))
+    listed = [
+        Block(prefix, segment.generation)
         for segment in mine
-        if segment not in heirs and segment.title is not Title.LISTED
+        if segment not in heirs
         for prefix in _cover(view, segment)
     ]
-    had = listed(view, me, same_ring) if same_ring is not None else ()
-    blocks = coalesced((*had, *new), only_equal=may_be_another)
+    blocks = coalesced(listed, only_equal=may_be_another)
+    same_ring = own if own is not None and own.genesis == view.genesis else None
     grants: tuple[Grant, ...] = ()
     if same_ring is not None:
         grants = tuple(grant for grant in same_ring.grants if not view.is_fulfilled(grant))
-    settled = frozenset(to_us.new)
+    settled = to_us.new
     if share_for not in (None, me):
         known = max(heirs_life, life(documents, share_for))
         grants += _for_heir(view, heirs, share_for, known)
-        settled |= frozenset(to_us.old)
+        settled |= to_us.old
     said = receipts(documents, me, same_ring, settled)
     if own is None and not (blocks or grants or said or obeyed):
         return None
-    takeovers = needed(same_ring.takeovers, documents) if same_ring is not None else ()
-    return RingDocument(view.universe, view.genesis, blocks, grants, said, obeyed, takeovers)
-
-
-def listed(view: View, me: PeerName, own: RingDocument) -> Iterable[Block]:
-    """What is left to us of the blocks of our document, with their generations there: in the view
-    they may count for less."""
-    blocks = sorted(own.blocks)
-    starts = [block.prefix.address for block in blocks]
-    for segment in view.owned_by(me):
-        if segment.title is Title.LISTED:
-            # A segment is of one claim.
-            block = blocks[bisect_right(starts, segment.start) - 1]
-            for prefix in _cover(view, segment):
-                yield Block(prefix, block.generation)
+    return RingDocument(view.universe, view.genesis, blocks, grants, said, obeyed)
 
 
 def is_worth_writing(document: RingDocument, before: RingDocument | None) -> bool:
@@ -110,11 +92,11 @@ def life(documents: Mapping[PeerName, RingDocument], peer: PeerName) -> int:
 
 
 def _for_heir(
-    view: View, segments: Iterable[Segment], heir: PeerName, obeyed: int, bound: int = 0
+    view: View, segments: Iterable[Segment], heir: PeerName, obeyed: int
 ) -> tuple[Grant, ...]:
     """With the document that says so, none of it is ours any more."""
     return tuple(
-        Grant(prefix, below(segment.generation, bound), heir, obeyed)
+        Grant(prefix, segment.generation, heir, obeyed)
         for segment in sorted(segments)
         if segment.generation + 1 < MAX_GENERATION
         for prefix in _cover(view, segment)
@@ -144,23 +126,23 @@ def give(own: RingDocument, prefixes: Iterable[Prefix], to: PeerName, obeyed: in
 def take_over(
     view: View,
     own: RingDocument | None,
-    fence: Fence,
-    revision: int,
-    former: Fence | None,
+    victim: PeerName,
     documents: Mapping[PeerName, RingDocument],
+    me: PeerName,
+    former: PeerName | None,
 ) -> RingDocument:
-    """Lists all that the victim of our fence owns; carries on its open grants to others and what
-    it took over, whose only witness is a document that is about to be removed.
+    """Lists all that `victim` owns, and carries on its open grants to others, whose only witness is
+    a document that is about to be removed.
 
-    What was granted to it before the last fence that it obeyed, `former`, belongs to the heir of
-    that; while nobody knows who that is, the grant stays where it is. The generation is beyond all
-    that is known by far: documents of others that nobody has seen must not win either.
+    What was granted to it before the last fence that it obeyed belongs to the heir of that,
+    `former`; while nobody knows who that is, the grant stays where it is. The generation is beyond
+    all that is known by far: a victim that comes back may bring documents that nobody has seen, and
+    none of them may win.
     """
     document = own or RingDocument(view.universe, view.genesis)
-    victim, victims = fence.victim, documents.get(fence.victim)
-    generation = max(fence.generation, beyond(view))
-    is_ours = former is not None and former.heir == fence.heir
-    old = set() if is_ours else _of_former_lives(view, victim, documents)
+    victims = documents.get(victim)
+    generation = max((s.generation for s in view.segments), default=0) + RECLAIM_STEP
+    old = _of_former_lives(view, victim, documents) if former != me else set()
     taken = [
         Block(prefix, generation)
         for segment in view.owned_by(victim)
@@ -173,41 +155,27 @@ def take_over(
         if grant.to != victim and not view.is_fulfilled(grant)
     ]
     if former is not None:
-        known = life(documents, former.heir)
-        carried += _for_heir(view, old, former.heir, known)
-    takeovers = [
-        *document.takeovers,
-        *(victims.takeovers if victims is not None else ()),
-        Takeover(victim, revision, fence.generation or generation),
-    ]
-    document = replace(document, takeovers=needed(takeovers, documents))
+        carried += _for_heir(view, old, former, life(documents, former))
     return _replace(document, (*document.blocks, *taken), (*document.grants, *carried))
-
-
-def beyond(view: View) -> int:
-    """A generation that is beyond all that a view has by far."""
-    return max((s.generation for s in view.segments), default=0) + RECLAIM_STEP
 
 
 def carry(
     view: View,
     own: RingDocument | None,
-    fence: Fence,
+    victim: PeerName,
     documents: Mapping[PeerName, RingDocument],
+    heir: PeerName,
     obeyed: int,
 ) -> RingDocument:
     """Witnesses to the heir of a removed peer what that peer owned, so that it does not get lost.
 
-    `obeyed`: the last fence that the heir has obeyed.
+    `obeyed`: the last fence that `heir` has obeyed.
     """
     document = own or RingDocument(view.universe, view.genesis)
-    victim, bound = fence.victim, fence.generation
     old = _of_former_lives(view, victim, documents)
-    owned = [segment for segment in view.owned_by(victim) if segment not in old]
-    orphaned = _for_heir(view, owned, fence.heir, obeyed, bound)
+    orphaned = _for_heir(view, (s for s in view.owned_by(victim) if s not in old), heir, obeyed)
     open_grants = [
-        # The heir's own claim to it, if it has one, has to win.
-        replace(grant, generation=below_grants(grant.generation, bound))
+        grant
         for grant in documents[victim].grants
         if grant.to != victim and not view.is_fulfilled(grant)
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from weave_ipam.core.advice import Advice
 from weave_ipam.core.asking import ANSWER_S, Asking, Donors
@@ -22,15 +21,13 @@ from weave_ipam.core.documents import (
     Unreadable,
 )
 from weave_ipam.core.effects import Effect, SendMessage
-from weave_ipam.core.fences import Fence
 from weave_ipam.core.initial import Initial
 from weave_ipam.core.options import FamilyOptions
-from weave_ipam.core.own import beyond, carry, give, listed, take_over
+from weave_ipam.core.own import carry, give, take_over
 from weave_ipam.core.paxos import acceptor_fault
 from weave_ipam.core.peers import Peers
 from weave_ipam.core.ring import Ring
 from weave_ipam.core.space import Space
-from weave_ipam.core.takeovers import is_taken_over, lowered
 from weave_ipam.core.view import Title
 from weave_model.peer import PeerName
 from weave_model.prefix import Family, Prefix, subtract
@@ -144,31 +141,21 @@ class Pool:
                 if now < until and self._peers.is_reachable(source):
                     self.donate(source, request, now, needed)
 
-    def hand_over(self, heir: PeerName) -> int:
-        """Grants all our blocks to `heir`. Gives the number of addresses."""
-        own = self.ring.own
-        return self._grant([block.prefix for block in own.blocks] if own else [], heir)
+    def hand_over(self, heir: PeerName, *, with_taken: bool, obeyed: int = 0) -> int:
+        """Grants our blocks to `heir`, `with_taken` also the addresses that are used or resting.
 
-    def obey(self, fence: Fence, revision: int) -> list[Prefix]:
-        """Grants our blocks to our heir, but for the addresses that are used or resting; gives
-        those.
-
-        Our document may say that we did so before we lost our state.
+        `obeyed`: a fence that the heir is known to have obeyed. Gives the number of addresses.
         """
         own = self.ring.own
-        if own is not None and own.obeyed >= revision:
-            return []
-        taken = (*self.space.used, *self.space.resting)
-        kept = [Prefix.host(self.family, number) for number in taken]
-        if own is not None and self.ring.view is not None:
-            if is_taken_over(self._peers.me, revision, self.ring.documents):
-                own = replace(own, blocks=tuple(listed(self.ring.view, self._peers.me, own)))
-            else:
-                own = lowered(own, fence.generation)
-            free = subtract((block.prefix for block in own.blocks), kept)
-            life = max(fence.heir_revision, self.ring.life(fence.heir))
-            self._write(give(replace(own, obeyed=revision), free, fence.heir, life))
-        return kept
+        if own is None:
+            return 0
+        given = [block.prefix for block in own.blocks]
+        if not with_taken:
+            taken = (*self.space.used, *self.space.resting)
+            given = subtract(given, (Prefix.host(self.family, number) for number in taken))
+        if given:
+            self._write(give(own, given, heir, max(obeyed, self.ring.life(heir))))
+        return sum(prefix.size for prefix in given)
 
     def idle(self, addresses: Iterable[Prefix]) -> list[Prefix]:
         """Those of this family that nothing uses here any more and that have rested."""
@@ -182,44 +169,38 @@ class Pool:
 
     def hand_back(self, addresses: list[Prefix], heir: PeerName) -> None:
         """Grants to `heir` those of the addresses that are ours."""
-        self._grant(addresses, heir)
-
-    def _grant(self, prefixes: list[Prefix], heir: PeerName) -> int:
         own = self.ring.own
-        if own is None or not prefixes:
-            return 0
-        given = give(own, prefixes, heir, self.ring.life(heir))
-        if given != own:
-            self._write(given)
-        return sum(prefix.size for prefix in prefixes)
+        if own is not None and addresses:
+            given = give(own, addresses, heir, self.ring.life(heir))
+            if given != own:
+                self._write(given)
 
     # What we take
 
-    @property
-    def beyond(self) -> int:
-        """A generation for what is taken over now."""
-        return beyond(self.ring.view) if self.ring.view is not None else 0
+    def take_over(self, victim: PeerName, former: PeerName | None = None) -> int:
+        """Lists what a fenced peer owns. Gives the number of addresses.
 
-    def take_over(self, fence: Fence, revision: int, former: Fence | None = None) -> int:
-        """Lists what the victim of our fence owns. Gives the number of addresses.
-
-        `former`: the last fence that the victim had obeyed.
+        `former`: the heir of the last fence that the victim had obeyed.
         """
         view, before = self.ring.view, self.ring.own
         if view is None:
             return 0
-        document = take_over(view, before, fence, revision, former, self.ring.documents)
+        me = self._peers.me
+        document = take_over(view, before, victim, self.ring.documents, me, former)
         if document != before:
             self._write(document)
         had = sum(block.prefix.size for block in before.blocks) if before is not None else 0
         return sum(block.prefix.size for block in document.blocks) - had
 
-    def carry(self, fence: Fence) -> None:
-        """Tells the heir of a removed peer what we know that it owned."""
+    def carry(self, victim: PeerName, heir: PeerName, obeyed: int) -> None:
+        """Tells the heir of a removed peer what we know that it owned.
+
+        `obeyed`: a fence that the heir is known to have obeyed.
+        """
         view, documents = self.ring.view, self.ring.documents
-        if view is not None and fence.victim in documents:
-            life = max(fence.heir_revision, self.ring.life(fence.heir))
-            carried = carry(view, self.ring.own, fence, documents, life)
+        if view is not None and victim in documents:
+            life = max(obeyed, self.ring.life(heir))
+            carried = carry(view, self.ring.own, victim, documents, heir, life)
             if carried != self.ring.own and (carried.grants or carried.blocks):
                 self._write(carried)
 

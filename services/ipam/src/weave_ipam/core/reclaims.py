@@ -45,10 +45,11 @@ class _Takeover:
     races: int = 0
     # A fence of somebody else that is in the way, and its revision, until its heir's is read.
     obstacle: tuple[int, Fence] | None = None
-    # The fence that ours replaces, and its revision.
-    former: tuple[int, Fence] | None = None
-    # Ours, once it is written its revision, and when the space may be taken.
-    fence: Fence | None = None
+    # The fence that ours replaces: its revision and its heir.
+    former: tuple[int, PeerName] | None = None
+    # What the victim had obeyed when ours was written.
+    life: int = 0
+    # The fence is ours, and when the space may be taken.
     revision: int = 0
     due: float | None = None
 
@@ -175,16 +176,16 @@ class Reclaims:
 
     def _take(self, victim: PeerName, takeover: _Takeover) -> None:
         label = self._peers.label(victim)
-        if self._peers.is_reachable(victim) or self._has_obeyed(victim, takeover.revision):
+        has_obeyed = takeover.life < takeover.revision <= self._life(victim)
+        if self._peers.is_reachable(victim) or has_obeyed:
             self._fail(victim, Conflict(f"peer {label} came back meanwhile"))
             return
         del self._takeovers[victim]
         self._reclaimed.add(victim)
-        assert takeover.fence is not None
-        taken = 0
-        for pool in self._pools:
-            former = self._former(takeover, pool.ring.life(victim))
-            taken += pool.take_over(takeover.fence, takeover.revision, former)
+        taken = sum(
+            pool.take_over(victim, self._former(takeover, pool.ring.life(victim)))
+            for pool in self._pools
+        )
         text = f"{taken} IPs taken over from {label} (fence {takeover.revision})"
         self._effects.append(Note(Severity.INFO, text))
         self._effects.extend(
@@ -193,21 +194,21 @@ class Reclaims:
         self._effects.append(RemovePeer(victim))
 
     @staticmethod
-    def _former(takeover: _Takeover, obeyed: int) -> Fence | None:
-        """The last fence that the victim obeyed, if that is the one that ours replaces."""
+    def _former(takeover: _Takeover, obeyed: int) -> PeerName | None:
+        """Whose is what the victim was granted before the last fence that it obeyed?"""
         if takeover.former is None or takeover.former[0] != obeyed:
             return None
         return takeover.former[1]
 
     def _adopt_orphan(self, revision: int, fence: Fence) -> None:
-        if self._has_obeyed(fence.victim, revision):
-            # Removed by a takeover that came too late; it lives and will publish again.
+        if self._life(fence.victim) >= revision:
+            # Removed by a takeover that came too late: it lives, and will publish again.
             return
         for pool in self._pools:
             if fence.heir == self._peers.me:
-                pool.take_over(fence, revision)
+                pool.take_over(fence.victim)
             else:
-                pool.carry(fence)
+                pool.carry(fence.victim, fence.heir, fence.heir_revision)
             pool.ring.forget(fence.victim)
 
     def _decide(self, victim: PeerName, revision: int, fence: Fence | None) -> None:
@@ -224,10 +225,10 @@ class Reclaims:
         """Is it for an earlier life of its victim?"""
         info = self._peers.info(fence.victim)
         is_back = info is not None and 0 < fence.victim_incarnation < info.incarnation
-        return is_back or self._has_obeyed(fence.victim, revision)
+        return is_back or self._life(fence.victim) >= revision
 
-    def _has_obeyed(self, victim: PeerName, revision: int) -> bool:
-        return any(pool.ring.life(victim) >= revision for pool in self._pools)
+    def _life(self, victim: PeerName) -> int:
+        return max(pool.ring.life(victim) for pool in self._pools)
 
     def _overcome(self, victim: PeerName, obstacle: tuple[int, Fence], heirs: int) -> None:
         """The fence of the heir that is in the way has revision `heirs`, 0 for none.
@@ -251,18 +252,14 @@ class Reclaims:
         takeover = self._takeovers[victim]
         # Our own of a moment ago, read once more, is not the one that the victim had obeyed.
         if former is not None and not takeover.revision:
-            takeover.former = (revision, former)
+            takeover.former = (revision, former.heir)
+        takeover.life = self._life(victim)
         info = self._peers.info(victim)
         incarnation, uid = (info.incarnation, info.node_uid) if info is not None else (0, "")
-        generation = max(pool.beyond for pool in self._pools)
         if former is not None:
             incarnation = max(incarnation, former.victim_incarnation)
-            if former.generation and not self._has_obeyed(victim, revision):
-                # What its heir took and passed on counts for more than what the victim brings.
-                generation = min(generation, former.generation)
-        me, obeyed = self._peers.me, self._obeyed()
-        takeover.fence = Fence(victim, incarnation, uid, me, obeyed, generation)
-        self._effects.append(WriteFence(takeover.fence, revision))
+        mine = Fence(victim, incarnation, uid, self._peers.me, self._obeyed())
+        self._effects.append(WriteFence(mine, revision))
 
     def _refusal(self, victim: PeerName) -> DomainError | None:
         label = self._peers.label(victim)

@@ -8,8 +8,6 @@ stronger title:
 - GRANTED: another's document gives it to the owner, who will list it with the grant's generation +
   1. Once the owner's document has a receipt of it the grant is void.
 - SHARE: the owner is a seed without a document; generation 0.
-
-What a removed peer says counts for less than what its heir took (`takeovers`).
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ from typing import NamedTuple
 
 from weave_ipam.core.genesis import MAX_SEEDS, shares
 from weave_ipam.core.receipts import Received
-from weave_ipam.core.takeovers import Bounds, below, below_grants
 from weave_model.peer import PeerName
 from weave_model.prefix import Prefix, cover
 from weave_model.ring import Block, Genesis, Grant, OwnedBlock, RingDocument, RingView
@@ -141,19 +138,20 @@ def compute_view(
 ) -> View:
     """The view of documents that have no fault and this genesis."""
     bits = universe.family.bits
-    received, bounds = Received(documents), Bounds(documents)
+    received = Received(documents)
     # (address, length, -generation, owner, title): sorts outer before inner, better before worse.
     claims: list[tuple[int, int, int, PeerName, Title]] = []
     for writer, document in documents.items():
-        bound = bounds.of(writer, document)
         for block in document.blocks:
-            prefix, generation = block.prefix, below(block.generation, bound)
-            claims.append((prefix.address, prefix.length, -generation, writer, Title.LISTED))
+            prefix = block.prefix
+            claims.append((prefix.address, prefix.length, -block.generation, writer, Title.LISTED))
         for grant in document.grants:
             if grant in received:
                 continue
-            prefix, generation = grant.prefix, below_grants(grant.generation, bound)
-            claims.append((prefix.address, prefix.length, -generation - 1, grant.to, Title.GRANTED))
+            prefix = grant.prefix
+            claims.append(
+                (prefix.address, prefix.length, -grant.generation - 1, grant.to, Title.GRANTED)
+            )
     for seed, prefix in shares(universe, genesis):
         if seed not in documents:
             claims.append((prefix.address, prefix.length, 0, seed, Title.SHARE))
@@ -201,9 +199,8 @@ def document_fault(universe: Prefix, document: RingDocument) -> str | None:
     if document.universe != universe:
         return incompatible(document.universe, universe)
     claims = len(document.blocks) + len(document.grants) + len(document.receipts)
-    claims += len(document.takeovers)
     if claims > MAX_CLAIMS:
-        return f"{claims} blocks, grants, receipts and takeovers are more than {MAX_CLAIMS}"
+        return f"{claims} blocks, grants and receipts are more than {MAX_CLAIMS}"
     if len(document.genesis.seeds) > MAX_SEEDS:
         return f"{len(document.genesis.seeds)} seeds are more than {MAX_SEEDS}"
     pairs = [(block.prefix, block.generation) for block in document.blocks]
@@ -214,9 +211,6 @@ def document_fault(universe: Prefix, document: RingDocument) -> str | None:
             return f"block {prefix} lies outside the range {universe}"
         if not 0 <= generation < MAX_GENERATION:
             return f"generation {generation} of {prefix} is out of bounds"
-    for takeover in document.takeovers:
-        if not 0 < takeover.generation < MAX_GENERATION:
-            return f"generation {takeover.generation} of a takeover is out of bounds"
     return _overlap(block.prefix for block in document.blocks)
 
 

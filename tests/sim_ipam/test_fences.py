@@ -1,4 +1,4 @@
-"""Heirs that took over without the victim's last documents, and passed on what they took."""
+"""Takeovers by those who do not know all: of the victim, of its life, of what they owe."""
 
 from __future__ import annotations
 
@@ -25,44 +25,6 @@ def asked_for(world: World, *numbers: int) -> list[Call]:
         calls += [world.allocate(number, f"b{number}-{second}") for number in numbers]
         world.run(1.0)
     return calls
-
-
-def passed_on(world: World) -> list[Call]:
-    """Peer 2 takes over 1 and 5 and dies; 1, who knows of nothing, takes 2 over and gives of it."""
-    world.run(5.0)
-    world.kill_node(5)
-    world.partition([1, 4], [2, 3])
-    world.run(2.0)
-    for victim in (5, 1):
-        call = world.reclaim(2, victim)
-        world.run(10.0)
-        assert isinstance(call.outcome, Reclaimed)
-    world.kill_node(2)
-    world.run(2.0)
-    call = world.reclaim(1, 2)
-    world.run(10.0)
-    assert isinstance(call.outcome, Reclaimed)
-    given = [world.allocate(4, f"a{number}") for number in range(9)]
-    world.run(20.0)
-    assert len(addresses(*given)) > 5
-    return given
-
-
-@pytest.mark.parametrize("returns", [False, True])
-def test_what_an_heir_passed_on_is_not_taken_by_documents_it_never_saw(*, returns: bool) -> None:
-    """Seed 6455: whoever held the victim's document brought it to the heir. Seed 7207: the victim
-    did so itself, when it came back."""
-    world = cluster("10.0.0.0/28", 1, 2, 3, 4, 5, world=World("10.0.0.0/28"))
-    given = passed_on(world)
-
-    world.heal()
-    if returns:
-        world.start_node(2)
-    more = asked_for(world, 1, 3)
-
-    found = addresses(*given, *more)
-    assert len(found) == len(set(found))
-    assert len(found) >= 14
 
 
 def test_a_removal_that_comes_late_takes_nothing_of_the_life_that_obeyed_it() -> None:
