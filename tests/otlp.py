@@ -67,7 +67,6 @@ STEPS_OF_ADD = {
     ("cni-shim", "CNI ADD"),
     ("ipam", "/weave.ipam.v1.Ipam/Allocate"),
     ("router", "/weave.router.v1.Router/Prepare"),
-    ("router", "/weave.router.v1.Router/Activate"),
 }
 
 

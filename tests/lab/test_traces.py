@@ -95,4 +95,3 @@ def test_an_add_is_one_trace_through_all_services(
     assert (root.service, root.name) == ("cni-shim", "CNI ADD")
     assert callers["ipam", "/weave.ipam.v1.Ipam/Allocate"] == "cni-shim"
     assert callers["router", "/weave.router.v1.Router/Prepare"] == "cni-shim"
-    assert callers["router", "/weave.router.v1.Router/Activate"] == "cni-shim"
