@@ -214,6 +214,6 @@ async def test_while_all_is_well_this_host_is_looked_at_more_often_than_services
     assert looked / PERIODS_PER_QUESTION - 1 <= asked <= looked / PERIODS_PER_QUESTION + 1
     conflist.path.unlink()
     async with asyncio.timeout(5):
-        while not conflist.path.exists():  # noqa: ASYNC110
+        while not conflist.path.exists():  # noqa: ASYNC110 - nothing is announced
             await asyncio.sleep(0.01)
     task.cancel()

@@ -255,6 +255,21 @@ async def test_a_port_does_not_open_for_a_caller_who_has_left(world: World) -> N
         assert world.kernel.sandboxes[SANDBOX] == {}
 
 
+async def test_who_asks_again_and_leaves_takes_nothing_from_a_pod_that_lives(world: World) -> None:
+    async with world.router() as router:
+        await attach(router)
+        before = dict(world.kernel.objects)
+        call = asyncio.create_task(router.attacher.prepare(WANTED, opens=True))
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await router.attacher.close()
+
+        assert world.kernel.objects == before
+        assert [binding.address for binding in world.bindings()] == [POD]
+
+
 async def test_a_detach_waits_for_an_attach_in_one_call(world: World) -> None:
     async with world.router() as router:
         call = asyncio.create_task(router.attacher.prepare(WANTED, opens=True))

@@ -106,6 +106,8 @@ class Attacher:
     async def _attach(self, wanted: Attachment) -> Record:
         async with self._locks.holding(naming.pod_link(wanted.key)):
             record = await self._prepared(wanted)
+            if record.phase is Phase.ACTIVE:
+                return record
             try:
                 if asyncio.current_task() in self._unheard:
                     raise Aborted(f"whoever asked for {wanted.key} has left")
