@@ -1,8 +1,8 @@
 """Random operations on a random cluster, and what must hold whatever happens.
 
-Nobody does here what no ring can survive: a peer is only removed when its node is dead and what it
-said has spread, and no process ends that alone knows what such a peer owned. So the rule is the
-strictest there is: no address is ever held by two live containers.
+Nobody does here what no ring can survive: a peer is only removed when its node is dead, and by one
+who has heard what others have heard of it, and no process ends that alone knows what such a peer
+owned. So the rule is the strictest there is: no address is ever held by two live containers.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from tests.sim_ipam.mesh import Links
 from tests.sim_ipam.peer import Outcome, Speed
 from tests.sim_ipam.world import World, peer_name, peer_number, pod
+from weave_ipam.core.documents import TOPIC_RING
 from weave_ipam.core.options import Agreed, Consensus, InitMode, Observer, Seeded
 from weave_ipam.core.results import Allocated, Claimed, InUse, Reclaimed, Released
 from weave_ipam.core.view import Segment, View
@@ -265,9 +266,15 @@ class Chaos:
         if not dead or not alive:
             return
         victim = self.rng.choice(dead)
+        alive = [number for number in alive if self._has_heard(number, victim)]
         for number in self.rng.sample(alive, min(len(alive), self.rng.randint(1, 2))):
             self._note("remove", f"{victim} by {number}")
             self.world.reclaim(number, victim)
+
+    def _has_heard(self, number: int, victim: int) -> bool:
+        """Does it know what the victim gave to whom? Another may live on with it, out of sight."""
+        replica = self.world.peers[number].replica
+        return self.world.mesh.has_heard(replica, TOPIC_RING, peer_name(victim))
 
     def revive(self) -> None:
         """A dead node comes back with its disk, removed or not."""

@@ -19,6 +19,7 @@ class Coordination:
     geneses: dict[Family, Genesis] = field(default_factory=dict)
     cut_off: set[PeerName] = field(default_factory=set)
     revision: int = 0
+    tokens: int = 0
     # What to do when a peer's own fence may have changed.
     watches: dict[PeerName, Callable[[], None]] = field(default_factory=dict)
 
@@ -43,6 +44,11 @@ class Coordination:
         self.fences[fence.victim] = self.revision, fence
         self._tell(fence.victim)
         return self.revision
+
+    def draw(self) -> int:
+        """A fencing token, greater than all before."""
+        self.tokens += 1
+        return self.tokens
 
     def _tell(self, peer: PeerName) -> None:
         watch = self.watches.get(peer)

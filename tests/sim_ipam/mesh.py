@@ -150,6 +150,15 @@ class Mesh:
             if replica.removed.get(other.name, 0) < other.incarnation
         ]
 
+    def has_heard(self, replica: Replica, topic: str, writer: PeerName) -> bool:
+        """Has it heard, or forgotten, all that others have heard of what a peer wrote?"""
+        return not any(
+            replica.accepts(document, stored)
+            for other in self.replicas.values()
+            for document, stored in other.documents.items()
+            if document[:2] == (topic, writer) and other.name != writer
+        )
+
     def _notice(self, replica: Replica) -> None:
         noticed = frozenset(
             other.name

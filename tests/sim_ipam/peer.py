@@ -345,7 +345,25 @@ class Peer:
             if revision is None:
                 self.allocator.fence_raced(victim, self.now)
             else:
-                self.allocator.fence_written(victim, revision, self.now)
+                self._later(self._speed.coordination_s, self._draw_token, victim, revision)
+        self._stir()
+
+    def _draw_token(self, victim: PeerName, revision: int) -> None:
+        assert self.allocator is not None
+        if self.name in self._coordination.cut_off:
+            self.allocator.fence_failed(victim, "cut off", self.now)
+            self._stir()
+        else:
+            token = self._coordination.draw()
+            self._later(self._speed.coordination_s, self._take_token, victim, revision, token)
+
+    def _take_token(self, victim: PeerName, revision: int, token: int) -> None:
+        assert self.allocator is not None
+        self._read_fence(self.name)
+        if self.name in self._coordination.cut_off:
+            self.allocator.fence_failed(victim, "cut off", self.now)
+        else:
+            self.allocator.fence_written(victim, revision, token, self.now)
         self._stir()
 
     def _propose(self, effect: ProposeGenesis) -> None:

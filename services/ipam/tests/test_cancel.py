@@ -45,7 +45,7 @@ class Fenced(Alone):
         super().perform(effect)
         if isinstance(effect, WriteFence):
             core, victim = self._owner.allocator, effect.fence.victim
-            self._owner.post(lambda now: core.fence_written(victim, 1, now))
+            self._owner.post(lambda now: core.fence_written(victim, 1, 1, now))
 
 
 class Context:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -77,16 +78,23 @@ def in_one_key() -> tuple[int, int]:
 
 
 class Raced:
-    """A gossip beside which another peer writes the fences given, one before each of our writes."""
+    """A gossip beside which another peer writes the fences given, one before each of our writes of
+    a fence, and draws `tokens` before ours; each of ours is seen after it by `watch`."""
 
-    def __init__(self, first: list[Fence]) -> None:
+    def __init__(
+        self, first: list[Fence], tokens: int = 0, watch: Callable[[Coordinated], object] = id
+    ) -> None:
         self._shared = Coordinated()
         self._first = first
+        self._tokens = tokens
+        self._watch = watch
 
     async def get(self, key: str) -> tuple[int, bytes]:
         return self._shared.get(key)
 
     async def compare_and_swap(self, key: str, expected: int, value: bytes) -> int | None:
+        if key == fence_book.TOKENS:
+            return self._draw(expected)
         if self._first:
             revision, before = self._shared.get(key)
             other = fence_book.put(before, self._first.pop(0), revision + 1)
@@ -96,6 +104,15 @@ class Raced:
         except Aborted:
             return None
 
+    def _draw(self, expected: int) -> int | None:
+        if self._tokens:
+            self._tokens -= 1
+            self._shared.compare_and_swap(fence_book.TOKENS, expected, b"")
+            return None
+        token = self._shared.compare_and_swap(fence_book.TOKENS, expected, b"")
+        self._watch(self._shared)
+        return token
+
 
 class Core:
     """Takes down what it is told."""
@@ -104,8 +121,11 @@ class Core:
         self.told: list[tuple[str, int]] = []
         self.done = asyncio.Event()
 
-    def fence_written(self, victim: PeerName, revision: int, now: float) -> None:
-        self.told.append(("written", revision))
+    def fence_read(self, victim: PeerName, revision: int, fence: Fence | None, now: float) -> None:
+        self.told.append(("read", revision))
+
+    def fence_written(self, victim: PeerName, revision: int, token: int, now: float) -> None:
+        self.told.append((f"written, token {token}", revision))
         self.done.set()
 
     def fence_raced(self, victim: PeerName, now: float) -> None:
@@ -142,7 +162,7 @@ async def test_a_fence_of_another_victim_that_comes_first_stays() -> None:
     ours, theirs = in_one_key()
     coordinated = Raced([fence(theirs)])
 
-    assert await written(coordinated, fence(ours), 0) == [("written", 2)]
+    assert await written(coordinated, fence(ours), 0) == [("read", 0), ("written, token 1", 2)]
 
     _, value = await coordinated.get(fence_book.key_of(victim(ours)))
     assert fence_book.find(value, victim(ours)) == (2, fence(ours))
@@ -154,6 +174,30 @@ async def test_a_fence_of_the_same_victim_that_comes_first_wins() -> None:
     first = Fence(victim(ours), 1, "", PeerName(b"\x02\0\0\0\xff\xfe"))
 
     assert await written(Raced([first]), fence(ours), 0) == [("raced", 0)]
+
+
+async def test_a_token_is_greater_than_all_that_others_have_drawn() -> None:
+    told = await written(Raced([], tokens=3), fence(1), 0)
+
+    assert told == [("read", 0), ("written, token 4", 1)]
+
+
+async def test_whose_tokens_are_always_drawn_by_others_is_told() -> None:
+    ((told, _),) = await written(Raced([], tokens=100), fence(1), 0)
+
+    assert "tokens are being drawn all the time" in told
+
+
+async def test_who_is_removed_before_it_has_its_token_hears_of_that_first() -> None:
+    def remove(shared: Coordinated) -> None:
+        key = fence_book.key_of(HEIR)
+        revision, before = shared.get(key)
+        other = Fence(HEIR, 1, "", victim(7))
+        shared.compare_and_swap(key, revision, fence_book.put(before, other, revision + 1))
+
+    told = await written(Raced([], watch=remove), fence(1), 0)
+
+    assert told == [("read", 1), ("written, token 1", 1)]
 
 
 async def test_who_is_always_too_late_says_so() -> None:

@@ -134,8 +134,7 @@ class Errands:
 
     async def _read_fence(self, victim: PeerName) -> None:
         try:
-            _, value = await self._gossip.get(fence_book.key_of(victim))
-            revision, fence = fence_book.find(value, victim)
+            revision, fence = await self._find_fence(victim)
         except (DomainError, ValueError) as error:
             self._fence_failed(victim, error)
         else:
@@ -150,8 +149,15 @@ class Errands:
             return
         if revision is None:
             self._owner.post(lambda now: self._core.fence_raced(victim, now))
-        else:
-            self._owner.post(lambda now: self._core.fence_written(victim, revision, now))
+            return
+        try:
+            token = await self._draw_token()
+            own_revision, own = await self._find_fence(fence.heir)
+        except (DomainError, ValueError) as error:
+            self._fence_failed(victim, error)
+            return
+        self._owner.post(lambda now: self._core.fence_read(fence.heir, own_revision, own, now))
+        self._owner.post(lambda now: self._core.fence_written(victim, revision, token, now))
 
     async def _swap_fence(self, fence: Fence, expected: int) -> int | None:
         """The fence's revision; None when another of this victim was written meanwhile."""
@@ -165,6 +171,19 @@ class Errands:
             if await self._gossip.compare_and_swap(key, before, wanted) is not None:
                 return before + 1
         raise NotReady("fences of other peers are being written all the time")
+
+    async def _find_fence(self, victim: PeerName) -> tuple[int, Fence | None]:
+        _, value = await self._gossip.get(fence_book.key_of(victim))
+        return fence_book.find(value, victim)
+
+    async def _draw_token(self) -> int:
+        """Greater than all that anybody has drawn before."""
+        for _ in range(MAX_SWAPS):
+            drawn, _ = await self._gossip.get(fence_book.TOKENS)
+            token = await self._gossip.compare_and_swap(fence_book.TOKENS, drawn, b"")
+            if token is not None:
+                return token
+        raise NotReady("fencing tokens are being drawn all the time")
 
     def _fence_failed(self, victim: PeerName, error: Exception) -> None:
         reason = f"fence of {victim} in Coordination: {error}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from weave_ipam.core import receipts
-from weave_ipam.core.own import give, is_worth_writing, settle, take_over
+from weave_ipam.core.own import TAKEOVER_STEP, give, is_worth_writing, settle, take_over
 from weave_ipam.core.view import compute_view
 from weave_model.peer import PeerName
 from weave_model.prefix import Prefix
@@ -184,7 +184,7 @@ def test_who_is_its_own_heir_again_takes_everything() -> None:
     ("former", "blocks", "grants"),
     [
         (NEXT, (), (Grant(BLOCK, 2, NEXT, obeyed=4),)),
-        (ME, (Block(BLOCK, 102),), ()),
+        (ME, (Block(BLOCK, 3 * TAKEOVER_STEP),), ()),
         (None, (), ()),
     ],
     ids=["another", "me", "nobody"],
@@ -200,6 +200,6 @@ def test_a_second_heir_leaves_the_first_what_is_his(
     }
     view = compute_view(UNIVERSE, GENESIS, documents)
 
-    taken = take_over(view, documents[ME], HEIR, documents, ME, former)
+    taken = take_over(view, documents[ME], HEIR, documents, ME, former, 3)
 
     assert (taken.blocks, taken.grants) == (blocks, grants)

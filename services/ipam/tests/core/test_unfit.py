@@ -131,7 +131,7 @@ def test_the_caller_of_one_takeover_of_two_can_leave() -> None:
 def test_an_answer_of_coordination_that_nobody_waits_for_is_nothing() -> None:
     allocator = with_a_dead_peer(OTHER)
 
-    allocator.fence_written(OTHER, 1, NOW)
+    allocator.fence_written(OTHER, 1, 1, NOW)
     allocator.fence_failed(OTHER, "it is away", NOW)
     assert allocator.take_effects() == []
 

@@ -78,7 +78,9 @@ class Block(_message.Message):
     PREFIX_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
-    """Grows with each change of owner; the higher wins an overlap, then the lower owner name."""
+    """Grows with each change of owner, and with a takeover to fencing token * 2^20; the higher wins an
+    overlap, then the lower owner name.
+    """
     @_builtins.property
     def prefix(self) -> _types_pb2.Prefix: ...
     def __init__(
@@ -400,7 +402,9 @@ Global___ReclaimFence: _TypeAlias = ReclaimFence  # noqa: Y015
 
 @_typing.final
 class ReclaimFences(_message.Message):
-    """Coordination keys "ipam/reclaims/0" to "/31": the fences of the victims whose names fall to the
+    """Coordination key "ipam/takeovers": no value; its revision is the last fencing token that was drawn.
+
+    Coordination keys "ipam/reclaims/0" to "/31": the fences of the victims whose names fall to the
     key, the newest 128 of them.
     """
 

@@ -135,11 +135,11 @@ class Allocator:
             self._reclaims.read(victim, revision, fence)
         self._progress.touch()
 
-    def fence_written(self, victim: PeerName, revision: int, now: float) -> None:
-        """Answers `WriteFence`: it is ours, and has this revision."""
+    def fence_written(self, victim: PeerName, revision: int, token: int, now: float) -> None:
+        """Answers `WriteFence`: it is ours, has this revision and this fencing token."""
         self._advance(now)
         self._progress.run()
-        self._reclaims.written(victim, revision, self._clock.now)
+        self._reclaims.written(victim, revision, token, self._clock.now)
         self._progress.stir()
 
     def fence_raced(self, victim: PeerName, now: float) -> None:

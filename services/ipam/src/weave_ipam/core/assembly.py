@@ -59,6 +59,6 @@ def assemble(
         pools=pools,
         desk=desk,
         obedience=obedience,
-        reclaims=Reclaims(peers, all_pools, lambda: obedience.obeyed, rng, effects),
+        reclaims=Reclaims(peers, all_pools, obedience, rng, effects),
         leaving=Leaving(peers, all_pools, effects),
     )

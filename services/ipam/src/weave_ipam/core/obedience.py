@@ -92,6 +92,11 @@ class Obedience:
     # Obeying
 
     @property
+    def revision(self) -> int:
+        """The last fence of ours that is known, obeyed or not."""
+        return self._own[0] if self._own is not None else self.obeyed
+
+    @property
     def must_obey(self) -> bool:
         """Is there a fence to be obeyed?"""
         return self._own is not None

@@ -17,7 +17,10 @@ from weave_model.peer import PeerName
 from weave_model.prefix import Prefix, cover, subtract
 from weave_model.ring import Block, Grant, RingDocument
 
-# More changes of hands than a peer makes between its last document that spread and its death.
+# More changes of hands than there are between two takeovers: what a takeover lists is beyond all
+# that came from earlier ones.
+TAKEOVER_STEP = 1 << 20
+# Beyond what is known of the victim, where the tokens began anew.
 RECLAIM_STEP = 100
 
 
@@ -130,18 +133,20 @@ def take_over(
     documents: Mapping[PeerName, RingDocument],
     me: PeerName,
     former: PeerName | None,
+    token: int,
 ) -> RingDocument:
     """Lists all that `victim` owns, and carries on its open grants to others, whose only witness is
     a document that is about to be removed.
 
     What was granted to it before the last fence that it obeyed belongs to the heir of that,
-    `former`; while nobody knows who that is, the grant stays where it is. The generation is beyond
-    all that is known by far: a victim that comes back may bring documents that nobody has seen, and
-    none of them may win.
+    `former`; while nobody knows who that is, the grant stays where it is. `token`: the fencing
+    token of the takeover; 0: it is not known. Generations go by it: a victim that comes back may
+    bring documents that nobody has seen, and none of them may win.
     """
     document = own or RingDocument(view.universe, view.genesis)
     victims = documents.get(victim)
-    generation = max((s.generation for s in view.segments), default=0) + RECLAIM_STEP
+    known = max((s.generation for s in view.owned_by(victim)), default=0)
+    generation = max(known + RECLAIM_STEP, token * TAKEOVER_STEP)
     old = _of_former_lives(view, victim, documents) if former != me else set()
     taken = [
         Block(prefix, generation)

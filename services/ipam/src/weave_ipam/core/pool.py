@@ -177,16 +177,17 @@ class Pool:
 
     # What we take
 
-    def take_over(self, victim: PeerName, former: PeerName | None = None) -> int:
+    def take_over(self, victim: PeerName, former: PeerName | None = None, token: int = 0) -> int:
         """Lists what a fenced peer owns. Gives the number of addresses.
 
-        `former`: the heir of the last fence that the victim had obeyed.
+        `former`: the heir of the last fence that the victim had obeyed. `token`: see
+        `own.take_over`.
         """
         view, before = self.ring.view, self.ring.own
         if view is None:
             return 0
         me = self._peers.me
-        document = take_over(view, before, victim, self.ring.documents, me, former)
+        document = take_over(view, before, victim, self.ring.documents, me, former, token)
         if document != before:
             self._write(document)
         had = sum(block.prefix.size for block in before.blocks) if before is not None else 0

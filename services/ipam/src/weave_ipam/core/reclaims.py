@@ -8,7 +8,6 @@ blocks. So of two sides of a partition at most one takes them. A victim that liv
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from weave_ipam.core.effects import (
@@ -22,6 +21,7 @@ from weave_ipam.core.effects import (
     WriteFence,
 )
 from weave_ipam.core.fences import Fence
+from weave_ipam.core.obedience import Obedience
 from weave_ipam.core.peers import Peers
 from weave_ipam.core.pool import Pool
 from weave_ipam.core.results import Reclaimed
@@ -49,8 +49,11 @@ class _Takeover:
     former: tuple[int, PeerName] | None = None
     # What the victim had obeyed when ours was written.
     life: int = 0
-    # The fence is ours, and when the space may be taken.
+    # What we had obeyed then.
+    obeyed: int = 0
+    # The fence is ours, its fencing token, and when the space may be taken.
     revision: int = 0
+    token: int = 0
     due: float | None = None
 
 
@@ -61,14 +64,13 @@ class Reclaims:
         self,
         peers: Peers,
         pools: tuple[Pool, ...],
-        obeyed: Callable[[], int],
+        obedience: Obedience,
         rng: random.Random,
         effects: list[Effect],
     ) -> None:
-        """`obeyed`: the revision of this peer's own fence that it has obeyed."""
         self._peers = peers
         self._pools = pools
-        self._obeyed = obeyed
+        self._obedience = obedience
         self._rng = rng
         self._effects = effects
         self._takeovers: dict[PeerName, _Takeover] = {}
@@ -119,11 +121,11 @@ class Reclaims:
         elif victim in self._orphans and fence is not None:
             self._adopt_orphan(revision, fence)
 
-    def written(self, victim: PeerName, revision: int, now: float) -> None:
+    def written(self, victim: PeerName, revision: int, token: int, now: float) -> None:
         """The fence is ours: the space may be taken soon."""
         takeover = self._takeovers.get(victim)
         if takeover is not None:
-            takeover.revision, takeover.due = revision, now + SETTLE_S
+            takeover.revision, takeover.token, takeover.due = revision, token, now + SETTLE_S
 
     def raced(self, victim: PeerName) -> None:
         """Somebody else wrote first: look who."""
@@ -180,10 +182,14 @@ class Reclaims:
         if self._peers.is_reachable(victim) or has_obeyed:
             self._fail(victim, Conflict(f"peer {label} came back meanwhile"))
             return
+        if takeover.obeyed != self._obedience.revision:
+            # Whoever removed us may have taken this fence out of our hands.
+            self._fail(victim, Conflict("this peer was removed itself meanwhile"))
+            return
         del self._takeovers[victim]
         self._reclaimed.add(victim)
         taken = sum(
-            pool.take_over(victim, self._former(takeover, pool.ring.life(victim)))
+            pool.take_over(victim, self._former(takeover, pool.ring.life(victim)), takeover.token)
             for pool in self._pools
         )
         text = f"{taken} IPs taken over from {label} (fence {takeover.revision})"
@@ -253,12 +259,12 @@ class Reclaims:
         # Our own of a moment ago, read once more, is not the one that the victim had obeyed.
         if former is not None and not takeover.revision:
             takeover.former = (revision, former.heir)
-        takeover.life = self._life(victim)
+        takeover.life, takeover.obeyed = self._life(victim), self._obedience.obeyed
         info = self._peers.info(victim)
         incarnation, uid = (info.incarnation, info.node_uid) if info is not None else (0, "")
         if former is not None:
             incarnation = max(incarnation, former.victim_incarnation)
-        mine = Fence(victim, incarnation, uid, self._peers.me, self._obeyed())
+        mine = Fence(victim, incarnation, uid, self._peers.me, takeover.obeyed)
         self._effects.append(WriteFence(mine, revision))
 
     def _refusal(self, victim: PeerName) -> DomainError | None:
