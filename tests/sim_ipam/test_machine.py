@@ -1,6 +1,7 @@
 """A small cluster driven by Hypothesis: it looks for the shortest way to break an invariant.
 
-The operations are those of `chaos`; here Hypothesis chooses them, and shrinks what it finds.
+The operations are those of `callers` and `faults`; here Hypothesis chooses them, and shrinks what
+it finds.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.sim
 
 
 class ClusterMachine(RuleBasedStateMachine):
-    """Every rule is one operation of `Chaos`, followed by some time."""
+    """Every rule is one operation of `Callers` or `Faults`, followed by some time."""
 
     @initialize(seed=st.integers(0, 1 << 16))
     def start(self, seed: int) -> None:
@@ -30,67 +31,67 @@ class ClusterMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.0, 0.001, 0.5]))
     def allocate(self, seconds: float) -> None:
-        self.chaos.allocate()
+        self.chaos.callers.allocate()
         self._after(seconds)
 
     @rule()
     def ask_for_one_address(self) -> None:
-        self.chaos.allocate_static()
+        self.chaos.callers.allocate_static()
         self._after(0.5)
 
     @rule()
     def claim(self) -> None:
-        self.chaos.claim()
+        self.chaos.callers.claim()
         self._after(0.5)
 
     @rule()
     def cut_coordination(self) -> None:
-        self.chaos.cut_coordination()
+        self.chaos.faults.cut_coordination()
 
     @rule(seconds=st.sampled_from([0.0, 0.5]))
     def free(self, seconds: float) -> None:
-        self.chaos.release()
+        self.chaos.callers.release()
         self._after(seconds)
 
     @rule()
     def give_up(self) -> None:
-        self.chaos.give_up()
+        self.chaos.callers.give_up()
 
     @rule()
     def crash_with_state(self) -> None:
-        self.chaos.restart()
+        self.chaos.faults.restart()
 
     @rule()
     def crash_without_state(self) -> None:
-        self.chaos.restart_without_state()
+        self.chaos.faults.restart_without_state()
 
     @rule()
     def partition(self) -> None:
-        self.chaos.partition()
+        self.chaos.faults.partition()
         self._after(2.0)
 
     @rule()
     def heal(self) -> None:
-        self.chaos.heal()
+        self.chaos.faults.heal()
         self._after(2.0)
 
     @rule()
     def kill(self) -> None:
-        self.chaos.kill()
+        self.chaos.faults.kill()
 
     @rule()
     def remove_on_one_or_two_sides(self) -> None:
-        self.chaos.remove()
+        self.chaos.faults.remove()
         self._after(3.0)
 
     @rule()
     def revive(self) -> None:
-        self.chaos.revive()
+        self.chaos.faults.revive()
         self._after(0.5)
 
     @rule()
     def jump_of_a_clock(self) -> None:
-        self.chaos.jump()
+        self.chaos.faults.jump()
 
     @rule()
     def double_every_message(self) -> None:
@@ -99,11 +100,11 @@ class ClusterMachine(RuleBasedStateMachine):
 
     @rule()
     def join(self) -> None:
-        self.chaos.join()
+        self.chaos.faults.join()
 
     @rule()
     def leave(self) -> None:
-        self.chaos.leave()
+        self.chaos.faults.leave()
 
     @rule(seconds=st.sampled_from([1.0, 61.0]))
     def wait(self, seconds: float) -> None:
@@ -137,8 +138,8 @@ class ClusterMachine(RuleBasedStateMachine):
         """In the end all agree, nothing is lost, and every address is free, used or resting."""
         if hasattr(self, "chaos"):
             self.chaos.calm()
-            self.chaos.check_agreement()
-            self.chaos.check_conservation()
+            self.chaos.books.check_agreement()
+            self.chaos.books.check_conservation()
 
 
 ClusterMachine.TestCase.settings = settings(
