@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.sim_ipam.clusters import cluster
 from tests.sim_ipam.peer import Call
-from tests.sim_ipam.test_defects import cluster
 from tests.sim_ipam.world import World, address_of, peer_name
 from weave_ipam.core.fences import Fence
 from weave_ipam.core.results import Allocated, Reclaimed

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.sim_ipam.clusters import cluster, everybody_agrees, seeds
 from tests.sim_ipam.mesh import Links, Replica
 from tests.sim_ipam.peer import Call
-from tests.sim_ipam.test_defects import cluster, everybody_agrees, seeds
 from tests.sim_ipam.world import World, address_of, peer_name
 from weave_ipam.core.documents import Message, SpaceRequest
 from weave_ipam.core.fences import Fence

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import weave_ipam.core.pool
-from tests.sim_ipam import test_defects as named
+from tests.sim_ipam import test_reclaims as named
 from tests.sim_ipam.chaos import Chaos
 from tests.sim_ipam.test_election import trial
 from weave_ipam.core.desk import Desk

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.sim_ipam.clusters import cluster, conflicts, seeds
 from tests.sim_ipam.peer import Call
-from tests.sim_ipam.test_defects import cluster, conflicts, seeds
 from tests.sim_ipam.world import World, address_of, peer_name, pod
 from weave_ipam.core.options import Consensus, Observer
 from weave_ipam.core.results import Claimed

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.sim_ipam.clusters import cluster, everybody_agrees, seeds
 from tests.sim_ipam.peer import Call, Speed
-from tests.sim_ipam.test_defects import cluster, everybody_agrees, seeds
 from tests.sim_ipam.world import World, address_of, peer_name
 from weave_ipam.core.documents import TOPIC_RING
 from weave_ipam.core.fences import Fence
