@@ -53,11 +53,37 @@ def test_prime_fails_when_no_ring_comes(node: FakeNode, weave: Weave) -> None:
     assert done.err == "ERROR: ipam: awaiting consensus\n"
 
 
+def removed(node: FakeNode) -> list[str]:
+    return [request.peer for _, rpc, request in node.requests if rpc == "Reclaim"]
+
+
 def test_rmpeer_prints_a_line_per_peer(node: FakeNode, weave: Weave) -> None:
     done = weave("rmpeer", "n3", "n4")
 
     assert done.out.splitlines() == ["262144 IPs taken over from 1a:2b:3c:4d:5e:03"] * 2
-    assert [request.peer for _, _, request in node.requests] == ["n3", "n4"]
+    assert removed(node) == ["n3", "n4"]
+
+
+@pytest.mark.parametrize("named", [["n4"], ["n4", "n2"]])
+def test_rmpeer_waits_for_owners_that_may_know_more(
+    node: FakeNode, weave: Weave, named: list[str]
+) -> None:
+    done = weave("rmpeer", *named)
+
+    assert done.status == 1
+    assert done.err.startswith("ERROR: 1a:2b:3c:4d:5e:03(n3) cannot be reached either")
+    assert "--force" in done.err
+    assert removed(node) == []
+
+
+@pytest.mark.parametrize("arguments", [["--force", "n4"], ["n4", "1a:2b:3c:4d:5e:03"]])
+def test_rmpeer_takes_over_all_the_same_when_told_so(
+    node: FakeNode, weave: Weave, arguments: list[str]
+) -> None:
+    done = weave("rmpeer", *arguments)
+
+    assert done.status == 0
+    assert removed(node) == [name for name in arguments if name != "--force"]
 
 
 def test_ipam_check_names_what_is_wrong_and_fails(node: FakeNode, weave: Weave) -> None:

@@ -120,8 +120,13 @@ def _add_actions(verbs: Any) -> None:
     rmpeer = _verb(
         verbs,
         "rmpeer",
-        lambda n, a: (commands.rmpeer(n, a.peers), 0),
+        lambda n, a: (commands.rmpeer(n, a.peers, force=a.force), 0),
         "take over the addresses of dead peers",
+    )
+    rmpeer.add_argument(
+        "--force",
+        action="store_true",
+        help="also while other owners of addresses are out of reach, who may know more",
     )
     rmpeer.add_argument("peers", nargs="+", metavar="NAME")
     ipam = _verb(

@@ -63,8 +63,18 @@ def prime(node: Node) -> str:
     return ""
 
 
-def rmpeer(node: Node, peers: Sequence[str]) -> str:
-    """Takes over the addresses of dead peers; one line each."""
+def rmpeer(node: Node, peers: Sequence[str], *, force: bool) -> str:
+    """Takes over the addresses of dead peers; one line each.
+
+    Without `force` not while other owners of addresses are out of reach: one that lives may have
+    been given some of them last, and nobody here would know. Raises Failure.
+    """
+    others = [] if force else _out_of_reach(node, peers)
+    if others:
+        raise Failure(
+            f"{', '.join(others)} cannot be reached either and may have been given some of these"
+            " addresses: wait for it, name it too if it is dead for good, or add --force"
+        )
     lines = []
     for peer in peers:
         with failures_of("ipam"):
@@ -72,6 +82,20 @@ def rmpeer(node: Node, peers: Sequence[str]) -> str:
             response = node.ipam.Reclaim(request, timeout=CLUSTER_TIMEOUT_S)
         lines.append(f"{response.addresses} IPs taken over from {response.peer}")
     return "\n".join(lines)
+
+
+def _out_of_reach(node: Node, but: Sequence[str]) -> list[str]:
+    """Owners of addresses that this node does not reach, except those named."""
+    with failures_of("ipam"):
+        status = node.ipam.GetStatus(ipam_pb2.GetStatusRequest(), timeout=ANSWER_TIMEOUT_S)
+    return sorted(
+        {
+            text.peer(share.peer, share.nickname)
+            for family in status.families
+            for share in family.shares
+            if not share.reachable and not {share.peer, share.nickname} & set(but)
+        }
+    )
 
 
 def check_ipam(node: Node, *, repair: bool) -> tuple[str, int]:
