@@ -45,10 +45,17 @@ class Coordination:
         self._tell(fence.victim)
         return self.revision
 
-    def draw(self) -> int:
-        """A fencing token, greater than all before."""
-        self.tokens += 1
+    def draw(self, floor: int) -> int:
+        """A fencing token, greater than `floor` and all before."""
+        self.tokens = max(self.tokens, floor) + 1
         return self.tokens
+
+    def complete(self, fence: Fence, revision: int) -> bool:
+        """A fence that has this revision is given its token; False: another stands there."""
+        if self.fence(fence.victim)[0] != revision:
+            return False
+        self.fences[fence.victim] = revision, fence
+        return True
 
     def _tell(self, peer: PeerName) -> None:
         watch = self.watches.get(peer)

@@ -69,11 +69,12 @@ class Faults:
         self._world.heal()
 
     def kill(self) -> None:
-        """A node dies while all others hear it: what it said spreads before anything else."""
+        """A node dies: while all others hear it, or with what only its side has heard, if anybody."""
         number = self._stage.any_staying()
         if number is None or len(self._stage.staying()) < 2 or self._is_last_witness(number):
             return
-        self.heal()
+        if self._world.rng.random() < 0.5:
+            self.heal()
         self._stage.note("kill", f"{number}")
         self.crash(number)
         self._world.kill_node(number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.sim.scheduler import Scheduler
 from tests.sim_ipam.coordination import Coordination
@@ -27,6 +27,7 @@ from weave_ipam.core.effects import (
     SendMessage,
     WriteFence,
 )
+from weave_ipam.core.fences import Fence
 from weave_ipam.core.options import Options
 from weave_ipam.core.records import State
 from weave_ipam.core.results import Allocated, Claimed, InUse, PeerInfo, Result
@@ -336,35 +337,54 @@ class Peer:
             self._read_fence(self.name)
 
     def _write_fence(self, effect: WriteFence) -> None:
+        if self._is_cut_off(effect.fence):
+            return
         assert self.allocator is not None
-        victim = effect.fence.victim
-        if self.name in self._coordination.cut_off:
-            self.allocator.fence_failed(victim, "cut off", self.now)
-        else:
-            revision = self._coordination.swap(effect.fence, effect.expected_revision)
-            if revision is None:
-                self.allocator.fence_raced(victim, self.now)
-            else:
-                self._later(self._speed.coordination_s, self._draw_token, victim, revision)
-        self._stir()
-
-    def _draw_token(self, victim: PeerName, revision: int) -> None:
-        assert self.allocator is not None
-        if self.name in self._coordination.cut_off:
-            self.allocator.fence_failed(victim, "cut off", self.now)
+        revision = self._coordination.swap(effect.fence, effect.expected_revision)
+        if revision is None:
+            self.allocator.fence_raced(effect.fence.victim, self.now)
             self._stir()
         else:
-            token = self._coordination.draw()
-            self._later(self._speed.coordination_s, self._take_token, victim, revision, token)
+            delay_s = self._speed.coordination_s
+            self._later(delay_s, self._draw_token, effect.fence, revision, effect.floor)
 
-    def _take_token(self, victim: PeerName, revision: int, token: int) -> None:
+    def _draw_token(self, fence: Fence, revision: int, floor: int) -> None:
+        if not self._is_cut_off(fence):
+            fence = replace(fence, token=self._coordination.draw(floor))
+            self._later(self._speed.coordination_s, self._complete_fence, fence, revision)
+
+    def _complete_fence(self, fence: Fence, revision: int) -> None:
+        if self._is_cut_off(fence):
+            return
         assert self.allocator is not None
-        self._read_fence(self.name)
-        if self.name in self._coordination.cut_off:
-            self.allocator.fence_failed(victim, "cut off", self.now)
+        if self._coordination.complete(fence, revision):
+            self._later(self._speed.coordination_s, self._look_at_own_fence, fence, revision)
         else:
-            self.allocator.fence_written(victim, revision, token, self.now)
+            self.allocator.fence_raced(fence.victim, self.now)
+            self._stir()
+
+    def _look_at_own_fence(self, fence: Fence, revision: int) -> None:
+        if self._is_cut_off(fence):
+            return
+        own = self._coordination.fence(self.name)
+        self._later(self._speed.coordination_s, self._fence_written, fence, revision, *own)
+
+    def _fence_written(
+        self, fence: Fence, revision: int, own_revision: int, own: Fence | None
+    ) -> None:
+        assert self.allocator is not None
+        self.allocator.fence_read(self.name, own_revision, own, self.now)
+        self.allocator.fence_written(revision, fence, self.now)
         self._stir()
+
+    def _is_cut_off(self, fence: Fence) -> bool:
+        """Coordination cannot be reached: then the allocator is told so."""
+        if self.name not in self._coordination.cut_off:
+            return False
+        assert self.allocator is not None
+        self.allocator.fence_failed(fence.victim, "cut off", self.now)
+        self._stir()
+        return True
 
     def _propose(self, effect: ProposeGenesis) -> None:
         assert self.allocator is not None

@@ -157,7 +157,7 @@ def test_what_a_witness_keeps_for_an_heir_is_for_the_life_that_took_over() -> No
         world.mesh.remove_peer(world.peers[witness].replica, peer_name(gone))
     world.run(1.0)
 
-    fence = Fence(peer_name(victim), 1, "", peer_name(heir), heir_revision=7)
+    fence = Fence(peer_name(victim), 1, "", peer_name(heir), heir_revision=7, token=1)
     allocator.fence_read(peer_name(victim), 9, fence, world.now)
     world.peers[witness].tick()
     world.run(1.0)

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -44,8 +44,8 @@ class Fenced(Alone):
     def perform(self, effect: Effect) -> None:
         super().perform(effect)
         if isinstance(effect, WriteFence):
-            core, victim = self._owner.allocator, effect.fence.victim
-            self._owner.post(lambda now: core.fence_written(victim, 1, 1, now))
+            core, fence = self._owner.allocator, effect.fence
+            self._owner.post(lambda now: core.fence_written(1, replace(fence, token=1), now))
 
 
 class Context:

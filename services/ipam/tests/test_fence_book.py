@@ -124,8 +124,8 @@ class Core:
     def fence_read(self, victim: PeerName, revision: int, fence: Fence | None, now: float) -> None:
         self.told.append(("read", revision))
 
-    def fence_written(self, victim: PeerName, revision: int, token: int, now: float) -> None:
-        self.told.append((f"written, token {token}", revision))
+    def fence_written(self, revision: int, fence: Fence, now: float) -> None:
+        self.told.append((f"written, token {fence.token}", revision))
         self.done.set()
 
     def fence_raced(self, victim: PeerName, now: float) -> None:
@@ -147,11 +147,13 @@ class Posts:
         work(0.0)
 
 
-async def written(coordinated: Raced, wanted: Fence, expected: int) -> list[tuple[str, int]]:
+async def written(
+    coordinated: Raced, wanted: Fence, expected: int, floor: int = 0
+) -> list[tuple[str, int]]:
     core = Core()
     ring: Table[Family, RingView] = Table()
     errands = Errands(cast("Owner", Posts(core)), cast("GossipClient", coordinated), ring)
-    errands.perform(WriteFence(wanted, expected))
+    errands.perform(WriteFence(wanted, expected, floor))
     async with asyncio.timeout(10.0):
         await core.done.wait()
     await errands.close()

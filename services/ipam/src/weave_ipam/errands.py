@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from weave_ipam import fence_book
@@ -84,8 +85,8 @@ class Errands:
                 self._begin(effect, self._until_done(lambda: self._remove(peer)))
             case ReadFence(victim):
                 self._begin(effect, self._read_fence(victim))
-            case WriteFence(fence, expected_revision):
-                self._begin(effect, self._write_fence(fence, expected_revision))
+            case WriteFence():
+                self._begin(effect, self._write_fence(effect))
             case ProposeGenesis(family):
                 self._begin(("genesis", family), self._propose(effect))
             case Persist() | Answer() | Note():
@@ -140,48 +141,48 @@ class Errands:
         else:
             self._owner.post(lambda now: self._core.fence_read(victim, revision, fence, now))
 
-    async def _write_fence(self, fence: Fence, expected: int) -> None:
-        victim = fence.victim
+    async def _write_fence(self, wish: WriteFence) -> None:
+        fence = wish.fence
         try:
-            revision = await self._swap_fence(fence, expected)
-        except (DomainError, ValueError) as error:
-            self._fence_failed(victim, error)
-            return
-        if revision is None:
-            self._owner.post(lambda now: self._core.fence_raced(victim, now))
-            return
-        try:
-            token = await self._draw_token()
+            revision = await self._swap_fence(fence, wish.expected_revision)
+            if revision is not None:
+                fence = replace(fence, token=await self._draw_token(wish.floor))
+                revision = await self._swap_fence(fence, revision, revision)
             own_revision, own = await self._find_fence(fence.heir)
         except (DomainError, ValueError) as error:
-            self._fence_failed(victim, error)
+            self._fence_failed(fence.victim, error)
+            return
+        if revision is None:
+            self._owner.post(lambda now: self._core.fence_raced(fence.victim, now))
             return
         self._owner.post(lambda now: self._core.fence_read(fence.heir, own_revision, own, now))
-        self._owner.post(lambda now: self._core.fence_written(victim, revision, token, now))
+        self._owner.post(lambda now: self._core.fence_written(revision, fence, now))
 
-    async def _swap_fence(self, fence: Fence, expected: int) -> int | None:
-        """The fence's revision; None when another of this victim was written meanwhile."""
+    async def _swap_fence(self, fence: Fence, expected: int, revision: int = 0) -> int | None:
+        """The fence's revision, a new one if none is given; None when another of this victim was
+        written meanwhile."""
         key = fence_book.key_of(fence.victim)
         for _ in range(MAX_SWAPS):
             before, value = await self._gossip.get(key)
             present, _ = fence_book.find(value, fence.victim)
             if present != expected:
                 return None
-            wanted = fence_book.put(value, fence, before + 1)
+            wanted = fence_book.put(value, fence, revision or before + 1)
             if await self._gossip.compare_and_swap(key, before, wanted) is not None:
-                return before + 1
+                return revision or before + 1
         raise NotReady("fences of other peers are being written all the time")
 
     async def _find_fence(self, victim: PeerName) -> tuple[int, Fence | None]:
         _, value = await self._gossip.get(fence_book.key_of(victim))
         return fence_book.find(value, victim)
 
-    async def _draw_token(self) -> int:
-        """Greater than all that anybody has drawn before."""
+    async def _draw_token(self, floor: int) -> int:
+        """Greater than `floor`, and than all that anybody has drawn before."""
         for _ in range(MAX_SWAPS):
-            drawn, _ = await self._gossip.get(fence_book.TOKENS)
-            token = await self._gossip.compare_and_swap(fence_book.TOKENS, drawn, b"")
-            if token is not None:
+            revision, value = await self._gossip.get(fence_book.TOKENS)
+            token = max(floor, int(value or b"0")) + 1
+            drawn = str(token).encode()
+            if await self._gossip.compare_and_swap(fence_book.TOKENS, revision, drawn) is not None:
                 return token
         raise NotReady("fencing tokens are being drawn all the time")
 

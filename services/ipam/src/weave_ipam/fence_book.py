@@ -19,7 +19,7 @@ from weave_model.peer import PeerName
 
 # Together about 300 KB, in a ConfigMap 400 KB; those of a cluster's first hundred removals 10 KB.
 KEYS = 32
-# A key without a value: its revision is the last fencing token that was drawn.
+# The last fencing token that was drawn, in decimal.
 TOKENS = "ipam/takeovers"
 FENCES_PER_KEY = 128
 

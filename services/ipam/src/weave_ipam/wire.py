@@ -24,7 +24,7 @@ from weave_ipam.core.documents import (
     SpaceRequest,
     Unreadable,
 )
-from weave_ipam.core.fences import Fence
+from weave_ipam.core.fences import Fence, Former
 from weave_model.peer import PeerName
 from weave_model.ring import Block, Genesis, Grant, Receipt, RingDocument
 
@@ -209,6 +209,11 @@ def fence_to_proto(fence: Fence) -> ring_pb2.ReclaimFence:
         victim_node_uid=fence.victim_node_uid,
         heir=fence.heir,
         heir_revision=fence.heir_revision,
+        token=fence.token,
+        former=[
+            ring_pb2.ReclaimFence.Former(revision=former.revision, heir=former.heir)
+            for former in fence.former
+        ],
     )
 
 
@@ -220,6 +225,8 @@ def fence_from_proto(message: ring_pb2.ReclaimFence) -> Fence:
         message.victim_node_uid,
         PeerName(message.heir),
         message.heir_revision,
+        message.token,
+        tuple(Former(former.revision, PeerName(former.heir)) for former in message.former),
     )
 
 

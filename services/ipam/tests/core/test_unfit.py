@@ -15,6 +15,7 @@ from weave_ipam.core.documents import (
     SpaceRequest,
 )
 from weave_ipam.core.effects import Effect, Persist, RequestId, SendMessage
+from weave_ipam.core.fences import Fence
 from weave_ipam.core.options import Consensus, FamilyOptions, Options, Seeded
 from weave_ipam.core.pool import RECOVERY_PAUSE_S
 from weave_ipam.core.records import (
@@ -131,7 +132,7 @@ def test_the_caller_of_one_takeover_of_two_can_leave() -> None:
 def test_an_answer_of_coordination_that_nobody_waits_for_is_nothing() -> None:
     allocator = with_a_dead_peer(OTHER)
 
-    allocator.fence_written(OTHER, 1, 1, NOW)
+    allocator.fence_written(1, Fence(OTHER, 1, "", ME, token=1), NOW)
     allocator.fence_failed(OTHER, "it is away", NOW)
     assert allocator.take_effects() == []
 

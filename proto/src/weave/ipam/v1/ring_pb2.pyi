@@ -368,11 +368,34 @@ class ReclaimFence(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class Former(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REVISION_FIELD_NUMBER: _builtins.int
+        HEIR_FIELD_NUMBER: _builtins.int
+        revision: _builtins.int
+        heir: _builtins.bytes
+        """6 bytes."""
+        def __init__(
+            self,
+            *,
+            revision: _builtins.int = ...,
+            heir: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["heir", b"heir", "revision", b"revision"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     VICTIM_FIELD_NUMBER: _builtins.int
     VICTIM_INCARNATION_FIELD_NUMBER: _builtins.int
     VICTIM_NODE_UID_FIELD_NUMBER: _builtins.int
     HEIR_FIELD_NUMBER: _builtins.int
     HEIR_REVISION_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    FORMER_FIELD_NUMBER: _builtins.int
     victim: _builtins.bytes
     """6 bytes each."""
     victim_incarnation: _builtins.int
@@ -383,6 +406,14 @@ class ReclaimFence(_message.Message):
     """Revision of the last fence of its own that the heir had obeyed when it wrote this; 0: none. A
     later fence of the heir takes this one out of its hands.
     """
+    token: _builtins.int
+    """Fencing token of the takeover, greater than all before: the heir lists what it takes with
+    token * 2^20. 0: not drawn yet. Written under the fence's revision.
+    """
+    @_builtins.property
+    def former(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReclaimFence.Former]:
+        """The fences of this victim that this one replaces, the newest first, at most 4."""
+
     def __init__(
         self,
         *,
@@ -391,10 +422,12 @@ class ReclaimFence(_message.Message):
         victim_node_uid: _builtins.str = ...,
         heir: _builtins.bytes = ...,
         heir_revision: _builtins.int = ...,
+        token: _builtins.int = ...,
+        former: _abc.Iterable[Global___ReclaimFence.Former] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heir", b"heir", "heir_revision", b"heir_revision", "victim", b"victim", "victim_incarnation", b"victim_incarnation", "victim_node_uid", b"victim_node_uid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["former", b"former", "heir", b"heir", "heir_revision", b"heir_revision", "token", b"token", "victim", b"victim", "victim_incarnation", b"victim_incarnation", "victim_node_uid", b"victim_node_uid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -402,7 +435,7 @@ Global___ReclaimFence: _TypeAlias = ReclaimFence  # noqa: Y015
 
 @_typing.final
 class ReclaimFences(_message.Message):
-    """Coordination key "ipam/takeovers": no value; its revision is the last fencing token that was drawn.
+    """Coordination key "ipam/takeovers": the last fencing token that was drawn, in decimal.
 
     Coordination keys "ipam/reclaims/0" to "/31": the fences of the victims whose names fall to the
     key, the newest 128 of them.

@@ -59,6 +59,7 @@ class Allocator:
         parts = assemble(options, state, rng, now, self._effects)
         self._peers, self._pools, self._desk = parts.peers, parts.pools, parts.desk
         self._obedience, self._reclaims = parts.obedience, parts.reclaims
+        self._orphans = parts.orphans
         self._leaving = parts.leaving
         self._progress = Progress(
             parts, self._clock, self._effects, needs_adoption=state.name is None
@@ -133,13 +134,14 @@ class Allocator:
         else:
             self._obedience.fence_of_heir_read(victim, fence)
             self._reclaims.read(victim, revision, fence)
+            self._orphans.read(victim, revision, fence)
         self._progress.touch()
 
-    def fence_written(self, victim: PeerName, revision: int, token: int, now: float) -> None:
-        """Answers `WriteFence`: it is ours, has this revision and this fencing token."""
+    def fence_written(self, revision: int, fence: Fence, now: float) -> None:
+        """Answers `WriteFence`: it stands as given, and has its token."""
         self._advance(now)
         self._progress.run()
-        self._reclaims.written(victim, revision, token, self._clock.now)
+        self._reclaims.written(revision, fence, self._clock.now)
         self._progress.stir()
 
     def fence_raced(self, victim: PeerName, now: float) -> None:

@@ -13,6 +13,7 @@ from weave_ipam.core.leaving import Leaving
 from weave_ipam.core.ledger import Ledger
 from weave_ipam.core.obedience import Obedience
 from weave_ipam.core.options import Options
+from weave_ipam.core.orphans import Orphans
 from weave_ipam.core.peers import Peers
 from weave_ipam.core.pool import Pool
 from weave_ipam.core.reclaims import Reclaims
@@ -30,6 +31,7 @@ class Parts:
     desk: Desk
     obedience: Obedience
     reclaims: Reclaims
+    orphans: Orphans
     leaving: Leaving
 
 
@@ -54,11 +56,13 @@ def assemble(
     desk = Desk(Ledger(fit.allocations, fit.generation), pools, effects)
     desk.load(fit.quarantine, now, options.quarantine_s)
     obedience = Obedience(peers, all_pools, fit.fence_revision, fit.owed, rng, effects)
+    reclaims = Reclaims(peers, all_pools, obedience, effects)
     return Parts(
         peers=peers,
         pools=pools,
         desk=desk,
         obedience=obedience,
-        reclaims=Reclaims(peers, all_pools, obedience, rng, effects),
+        reclaims=reclaims,
+        orphans=Orphans(peers, all_pools, obedience, reclaims, rng, effects),
         leaving=Leaving(peers, all_pools, effects),
     )

@@ -101,14 +101,16 @@ class ReadFence:
 @dataclass(frozen=True, slots=True)
 class WriteFence:
     """Write a fence if its revision is still `expected_revision`, then draw a fencing token,
-    greater than all drawn before, then read our own fence: answer with `fence_read` and
-    `fence_written`, with `fence_raced` when the revision is another, or with `fence_failed`.
+    greater than `floor` and all drawn before, and write it into the fence under the same revision,
+    then read our own fence: answer with `fence_read` and `fence_written`, with `fence_raced` when
+    the revision is another, or with `fence_failed`.
 
     In this order: of two peers of which one removes the other, either that one's token is the
     greater, or the other hears of its removal before it takes anything."""
 
     fence: Fence
     expected_revision: int
+    floor: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,7 @@ class Obedience:
         self._tell_pools()
         self._own: tuple[int, Fence] | None = None
         self._last: Fence | None = None
+        self._newest = 0
         self._read_at: float | None = 0.0
 
     # What stands in Coordination
@@ -64,6 +65,10 @@ class Obedience:
         """Our fence, or that there is none."""
         self.is_known = True
         self._read_at = None
+        if revision < self._newest:
+            # Asked for before a newer one was seen.
+            return
+        self._newest = revision
         self._last = fence
         if fence is not None and revision > self.obeyed and fence.heir != self._peers.me:
             self._own = (revision, fence)
@@ -95,6 +100,11 @@ class Obedience:
     def revision(self) -> int:
         """The last fence of ours that is known, obeyed or not."""
         return self._own[0] if self._own is not None else self.obeyed
+
+    @property
+    def last(self) -> Fence | None:
+        """The last fence of ours that was read, obeyed or not."""
+        return self._last
 
     @property
     def must_obey(self) -> bool:

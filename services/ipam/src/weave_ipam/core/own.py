@@ -171,14 +171,25 @@ def carry(
     documents: Mapping[PeerName, RingDocument],
     heir: PeerName,
     obeyed: int,
+    token: int,
 ) -> RingDocument:
     """Witnesses to the heir of a removed peer what that peer owned, so that it does not get lost.
 
-    `obeyed`: the last fence that `heir` has obeyed.
+    `obeyed`: the last fence that `heir` has obeyed. `token`: that of its takeover; the heir lists
+    what it did not know of as if it had.
     """
     document = own or RingDocument(view.universe, view.genesis)
     old = _of_former_lives(view, victim, documents)
-    orphaned = _for_heir(view, (s for s in view.owned_by(victim) if s not in old), heir, obeyed)
+    orphaned = _for_heir(
+        view,
+        (
+            segment._replace(generation=max(segment.generation, token * TAKEOVER_STEP - 1))
+            for segment in view.owned_by(victim)
+            if segment not in old
+        ),
+        heir,
+        obeyed,
+    )
     open_grants = [
         grant
         for grant in documents[victim].grants
@@ -197,7 +208,9 @@ def _of_former_lives(
 def _replace(
     document: RingDocument, blocks: Iterable[Block], grants: Iterable[Grant]
 ) -> RingDocument:
-    return replace(document, blocks=coalesced(blocks), grants=tuple(sorted(set(grants))))
+    # No generation grows here: another may own some of our blocks without our knowing.
+    joined = coalesced(blocks, only_equal=True)
+    return replace(document, blocks=joined, grants=tuple(sorted(set(grants))))
 
 
 def _cover(view: View, segment: Segment) -> Iterable[Prefix]:

@@ -177,7 +177,7 @@ class Pool:
 
     # What we take
 
-    def take_over(self, victim: PeerName, former: PeerName | None = None, token: int = 0) -> int:
+    def take_over(self, victim: PeerName, former: PeerName | None, token: int) -> int:
         """Lists what a fenced peer owns. Gives the number of addresses.
 
         `former`: the heir of the last fence that the victim had obeyed. `token`: see
@@ -193,15 +193,15 @@ class Pool:
         had = sum(block.prefix.size for block in before.blocks) if before is not None else 0
         return sum(block.prefix.size for block in document.blocks) - had
 
-    def carry(self, victim: PeerName, heir: PeerName, obeyed: int) -> None:
+    def carry(self, victim: PeerName, heir: PeerName, obeyed: int, token: int) -> None:
         """Tells the heir of a removed peer what we know that it owned.
 
-        `obeyed`: a fence that the heir is known to have obeyed.
+        `obeyed`: a fence that the heir is known to have obeyed. `token`: see `own.carry`.
         """
         view, documents = self.ring.view, self.ring.documents
         if view is not None and victim in documents:
             life = max(obeyed, self.ring.life(heir))
-            carried = carry(view, self.ring.own, victim, documents, heir, life)
+            carried = carry(view, self.ring.own, victim, documents, heir, life, token)
             if carried != self.ring.own and (carried.grants or carried.blocks):
                 self._write(carried)
 

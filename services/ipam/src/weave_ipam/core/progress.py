@@ -79,7 +79,7 @@ class Progress:
 
     def deadline(self) -> float | None:
         """When a pass has something to do without any input, in steady time."""
-        deadlines = self._parts.reclaims.deadlines()
+        deadlines = self._parts.reclaims.deadlines() + self._parts.orphans.deadlines()
         if self._parts.obedience.deadline is not None:
             deadlines.append(self._parts.obedience.deadline)
         for pool in self._pools:
@@ -118,7 +118,7 @@ class Progress:
                 self._stirred |= parts.leaving.step()
             self._stirred |= parts.reclaims.take(now)
         parts.obedience.ask(now)
-        parts.reclaims.ask(now)
+        parts.orphans.ask(now)
         self._serve()
         for pool in self._pools:
             if self.obstacle() is None:
