@@ -69,7 +69,7 @@ class Faults:
         self._world.heal()
 
     def kill(self) -> None:
-        """A node dies: while all others hear it, or with what only its side has heard, if anybody."""
+        """A node dies: all others hear it, or its side alone, if anybody is there."""
         number = self._stage.any_staying()
         if number is None or len(self._stage.staying()) < 2 or self._is_last_witness(number):
             return
