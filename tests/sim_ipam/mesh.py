@@ -201,9 +201,14 @@ class Mesh:
                 self._republish(replica)
             return
         replica.removed[victim] = max(replica.removed.get(victim, 0), incarnation)
-        for document, stored in list(replica.documents.items()):
-            if document[1] == victim and stored.order.incarnation <= incarnation:
-                del replica.documents[document]
+        gone = [
+            document
+            for document, stored in replica.documents.items()
+            if document[1] == victim and stored.order.incarnation <= incarnation
+        ]
+        for document in gone:
+            # The listener may have removed it meanwhile.
+            if replica.documents.pop(document, None) is not None:
                 replica.listener.document_removed(document)
         for other in self.replicas.values():
             if other is not replica:

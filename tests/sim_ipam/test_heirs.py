@@ -191,6 +191,28 @@ def given(world: World, number: int) -> set[str]:
     }
 
 
+def test_what_a_dead_peer_kept_in_use_is_the_former_heirs_all_the_same() -> None:
+    """1 removed 4 and uses what it had; 4 came back, still used some of it, and died again."""
+    world = four()
+    fill(world, 4, 4)
+    dead(world, 4)
+    world.partition([1], [2, 3, 4])
+    world.run(3.0)
+    removed(world, 1, 4)
+    fill(world, 1, 8)
+    world.start_node(4)
+    world.run(10.0)
+    dead(world, 4)
+
+    removed(world, 2, 4)
+    fill(world, 2, 16)
+    world.heal()
+    world.run(60.0)
+
+    assert twins(world) == set()
+    assert owned(world, 2) == 16
+
+
 def test_the_right_of_an_heir_that_was_removed_is_its_heirs_alone() -> None:
     """3 took 4 over where nobody saw it, and died: what it had is 1's, who removed it, not 2's."""
     world = four()

@@ -87,7 +87,7 @@ def election_of_three(seed: int) -> None:
     [
         (donor_keeps, chaos, 28),
         (nothing_is_adopted, chaos, 1),
-        (fence_holds_nobody, chaos, 87),
+        (fence_holds_nobody, chaos, 12),
         (no_quarantine, chaos, 1),
         (allocation_is_not_durable, chaos, 1),
         (any_voter_is_a_quorum, election_of_three, 1),

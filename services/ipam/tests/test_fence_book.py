@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -94,7 +95,7 @@ class Raced:
 
     async def compare_and_swap(self, key: str, expected: int, value: bytes) -> int | None:
         if key == fence_book.TOKENS:
-            return self._draw(expected)
+            return self._draw(expected, value)
         if self._first:
             revision, before = self._shared.get(key)
             other = fence_book.put(before, self._first.pop(0), revision + 1)
@@ -104,14 +105,14 @@ class Raced:
         except Aborted:
             return None
 
-    def _draw(self, expected: int) -> int | None:
+    def _draw(self, expected: int, value: bytes) -> int | None:
+        revision = self._shared.compare_and_swap(fence_book.TOKENS, expected, value)
         if self._tokens:
+            # It was another who drew this one.
             self._tokens -= 1
-            self._shared.compare_and_swap(fence_book.TOKENS, expected, b"")
             return None
-        token = self._shared.compare_and_swap(fence_book.TOKENS, expected, b"")
         self._watch(self._shared)
-        return token
+        return revision
 
 
 class Core:
@@ -167,7 +168,7 @@ async def test_a_fence_of_another_victim_that_comes_first_stays() -> None:
     assert await written(coordinated, fence(ours), 0) == [("read", 0), ("written, token 1", 2)]
 
     _, value = await coordinated.get(fence_book.key_of(victim(ours)))
-    assert fence_book.find(value, victim(ours)) == (2, fence(ours))
+    assert fence_book.find(value, victim(ours)) == (2, replace(fence(ours), token=1))
     assert fence_book.find(value, victim(theirs)) == (1, fence(theirs))
 
 
@@ -182,6 +183,12 @@ async def test_a_token_is_greater_than_all_that_others_have_drawn() -> None:
     told = await written(Raced([], tokens=3), fence(1), 0)
 
     assert told == [("read", 0), ("written, token 4", 1)]
+
+
+async def test_a_token_is_beyond_the_generations_that_its_drawer_sees() -> None:
+    told = await written(Raced([]), fence(1), 0, floor=41)
+
+    assert told == [("read", 0), ("written, token 42", 1)]
 
 
 async def test_whose_tokens_are_always_drawn_by_others_is_told() -> None:

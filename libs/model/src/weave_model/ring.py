@@ -62,7 +62,9 @@ class RingDocument:
     """What one peer says it owns in one family: sorted, disjoint blocks inside the universe.
 
     `receipts`: of grants that their donors may still show. `obeyed`: revision of the last fence of
-    its own that the writer has obeyed, 0 for none.
+    its own that the writer has obeyed, 0 for none. `owed`: host prefixes in the blocks that are in
+    use here and `owed_to` another, the heir of that fence, who may have given them already;
+    `owed_life`: the last fence of its own that the heir had obeyed then.
     """
 
     universe: Prefix
@@ -71,6 +73,9 @@ class RingDocument:
     grants: tuple[Grant, ...] = ()
     receipts: tuple[Receipt, ...] = ()
     obeyed: int = 0
+    owed: tuple[Prefix, ...] = ()
+    owed_to: PeerName | None = None
+    owed_life: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,9 @@ def encode_ring(document: RingDocument) -> bytes:
             for receipt in document.receipts
         ],
         obeyed=document.obeyed,
+        owed=[prefix_to_proto(prefix) for prefix in document.owed],
+        owed_to=document.owed_to or b"",
+        owed_life=document.owed_life,
     )
     return message.SerializeToString(deterministic=True)
 
@@ -84,6 +87,9 @@ def decode_ring(payload: bytes) -> RingDocument:
             for receipt in message.receipts
         ),
         obeyed=message.obeyed,
+        owed=tuple(prefix_from_proto(prefix) for prefix in message.owed),
+        owed_to=PeerName(message.owed_to) if message.owed_to else None,
+        owed_life=message.owed_life,
     )
 
 

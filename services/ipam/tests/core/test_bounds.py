@@ -26,7 +26,7 @@ def test_a_document_with_too_many_blocks_is_none(monkeypatch: pytest.MonkeyPatch
 
     assert document_fault(RANGE, RingDocument(RANGE, Genesis(names(1)), blocks[:1])) is None
     fault = document_fault(RANGE, RingDocument(RANGE, Genesis(names(1)), blocks))
-    assert fault == "2 blocks, grants and receipts are more than 1"
+    assert fault == "2 blocks, grants, receipts and debts are more than 1"
 
 
 def test_a_document_with_too_many_seeds_is_none() -> None:

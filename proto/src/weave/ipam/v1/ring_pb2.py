@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from weave.types.v1 import types_pb2 as weave_dot_types_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18weave/ipam/v1/ring.proto\x12\rweave.ipam.v1\x1a\x1aweave/types/v1/types.proto\"\xe7\x01\n\x0cRingDocument\x12(\n\x08universe\x18\x01 \x01(\x0b\x32\x16.weave.types.v1.Prefix\x12$\n\x06\x62locks\x18\x02 \x03(\x0b\x32\x14.weave.ipam.v1.Block\x12$\n\x06grants\x18\x03 \x03(\x0b\x32\x14.weave.ipam.v1.Grant\x12\'\n\x07genesis\x18\x04 \x01(\x0b\x32\x16.weave.ipam.v1.Genesis\x12(\n\x08receipts\x18\x05 \x03(\x0b\x32\x16.weave.ipam.v1.Receipt\x12\x0e\n\x06obeyed\x18\x06 \x01(\x04\"C\n\x05\x42lock\x12&\n\x06prefix\x18\x01 \x01(\x0b\x32\x16.weave.types.v1.Prefix\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"_\n\x05Grant\x12&\n\x06prefix\x18\x01 \x01(\x0b\x32\x16.weave.types.v1.Prefix\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\n\n\x02to\x18\x03 \x01(\x0c\x12\x0e\n\x06obeyed\x18\x04 \x01(\x04\"T\n\x07Receipt\x12\r\n\x05\x64onor\x18\x01 \x01(\x0c\x12&\n\x06prefix\x18\x02 \x01(\x0b\x32\x16.weave.types.v1.Prefix\x12\x12\n\ngeneration\x18\x03 \x01(\x04\"\x18\n\x07Genesis\x12\r\n\x05seeds\x18\x01 \x03(\x0c\",\n\x0bSpaceAdvice\x12\x0c\n\x04\x66ree\x18\x01 \x01(\x04\x12\x0f\n\x07leaving\x18\x02 \x01(\x08\"\xb8\x01\n\nPaxosState\x12\'\n\x08promised\x18\x01 \x01(\x0b\x32\x15.weave.ipam.v1.Ballot\x12\'\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x15.weave.ipam.v1.Ballot\x12.\n\x0e\x61\x63\x63\x65pted_value\x18\x03 \x01(\x0b\x32\x16.weave.ipam.v1.Genesis\x12(\n\x08universe\x18\x04 \x01(\x0b\x32\x16.weave.types.v1.Prefix\")\n\x06\x42\x61llot\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x10\n\x08proposer\x18\x02 \x01(\x0c\"t\n\x0cSpaceMessage\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1b.weave.ipam.v1.SpaceRequestH\x00\x12,\n\x06\x64\x65nied\x18\x02 \x01(\x0b\x32\x1a.weave.ipam.v1.SpaceDeniedH\x00\x42\x06\n\x04\x62ody\"V\n\x0cSpaceRequest\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\r\x12&\n\x06within\x18\x02 \x01(\x0b\x32\x16.weave.types.v1.Prefix\x12\x0e\n\x06obeyed\x18\x03 \x01(\x04\"U\n\x0bSpaceDenied\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\r\x12&\n\x06within\x18\x02 \x01(\x0b\x32\x16.weave.types.v1.Prefix\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xe5\x01\n\x0cReclaimFence\x12\x0e\n\x06victim\x18\x01 \x01(\x0c\x12\x1a\n\x12victim_incarnation\x18\x02 \x01(\x04\x12\x17\n\x0fvictim_node_uid\x18\x03 \x01(\t\x12\x0c\n\x04heir\x18\x04 \x01(\x0c\x12\x15\n\rheir_revision\x18\x05 \x01(\x04\x12\r\n\x05token\x18\x06 \x01(\x04\x12\x32\n\x06\x66ormer\x18\x07 \x03(\x0b\x32\".weave.ipam.v1.ReclaimFence.Former\x1a(\n\x06\x46ormer\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04heir\x18\x02 \x01(\x0c\"\x8b\x01\n\rReclaimFences\x12\x33\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\".weave.ipam.v1.ReclaimFences.Entry\x1a\x45\n\x05\x45ntry\x12*\n\x05\x66\x65nce\x18\x01 \x01(\x0b\x32\x1b.weave.ipam.v1.ReclaimFence\x12\x10\n\x08revision\x18\x02 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18weave/ipam/v1/ring.proto\x12\rweave.ipam.v1\x1a\x1aweave/types/v1/types.proto\"\xb1\x02\n\x0cRingDocument\x12(\n\x08universe\x18\x01 \x01(\x0b\x32\x16.weave.types.v1.Prefix\x12$\n\x06\x62locks\x18\x02 \x03(\x0b\x32\x14.weave.ipam.v1.Block\x12$\n\x06grants\x18\x03 \x03(\x0b\x32\x14.weave.ipam.v1.Grant\x12\'\n\x07genesis\x18\x04 \x01(\x0b\x32\x16.weave.ipam.v1.Genesis\x12(\n\x08receipts\x18\x05 \x03(\x0b\x32\x16.weave.ipam.v1.Receipt\x12\x0e\n\x06obeyed\x18\x06 \x01(\x04\x12$\n\x04owed\x18\x07 \x03(\x0b\x32\x16.weave.types.v1.Prefix\x12\x0f\n\x07owed_to\x18\x08 \x01(\x0c\x12\x11\n\towed_life\x18\t \x01(\x04\"C\n\x05\x42lock\x12&\n\x06prefix\x18\x01 \x01(\x0b\x32\x16.weave.types.v1.Prefix\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"_\n\x05Grant\x12&\n\x06prefix\x18\x01 \x01(\x0b\x32\x16.weave.types.v1.Prefix\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\n\n\x02to\x18\x03 \x01(\x0c\x12\x0e\n\x06obeyed\x18\x04 \x01(\x04\"T\n\x07Receipt\x12\r\n\x05\x64onor\x18\x01 \x01(\x0c\x12&\n\x06prefix\x18\x02 \x01(\x0b\x32\x16.weave.types.v1.Prefix\x12\x12\n\ngeneration\x18\x03 \x01(\x04\"\x18\n\x07Genesis\x12\r\n\x05seeds\x18\x01 \x03(\x0c\",\n\x0bSpaceAdvice\x12\x0c\n\x04\x66ree\x18\x01 \x01(\x04\x12\x0f\n\x07leaving\x18\x02 \x01(\x08\"\xb8\x01\n\nPaxosState\x12\'\n\x08promised\x18\x01 \x01(\x0b\x32\x15.weave.ipam.v1.Ballot\x12\'\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x15.weave.ipam.v1.Ballot\x12.\n\x0e\x61\x63\x63\x65pted_value\x18\x03 \x01(\x0b\x32\x16.weave.ipam.v1.Genesis\x12(\n\x08universe\x18\x04 \x01(\x0b\x32\x16.weave.types.v1.Prefix\")\n\x06\x42\x61llot\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x10\n\x08proposer\x18\x02 \x01(\x0c\"t\n\x0cSpaceMessage\x12.\n\x07request\x18\x01 \x01(\x0b\x32\x1b.weave.ipam.v1.SpaceRequestH\x00\x12,\n\x06\x64\x65nied\x18\x02 \x01(\x0b\x32\x1a.weave.ipam.v1.SpaceDeniedH\x00\x42\x06\n\x04\x62ody\"V\n\x0cSpaceRequest\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\r\x12&\n\x06within\x18\x02 \x01(\x0b\x32\x16.weave.types.v1.Prefix\x12\x0e\n\x06obeyed\x18\x03 \x01(\x04\"U\n\x0bSpaceDenied\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\r\x12&\n\x06within\x18\x02 \x01(\x0b\x32\x16.weave.types.v1.Prefix\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xe5\x01\n\x0cReclaimFence\x12\x0e\n\x06victim\x18\x01 \x01(\x0c\x12\x1a\n\x12victim_incarnation\x18\x02 \x01(\x04\x12\x17\n\x0fvictim_node_uid\x18\x03 \x01(\t\x12\x0c\n\x04heir\x18\x04 \x01(\x0c\x12\x15\n\rheir_revision\x18\x05 \x01(\x04\x12\r\n\x05token\x18\x06 \x01(\x04\x12\x32\n\x06\x66ormer\x18\x07 \x03(\x0b\x32\".weave.ipam.v1.ReclaimFence.Former\x1a(\n\x06\x46ormer\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04heir\x18\x02 \x01(\x0c\"\x8b\x01\n\rReclaimFences\x12\x33\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\".weave.ipam.v1.ReclaimFences.Entry\x1a\x45\n\x05\x45ntry\x12*\n\x05\x66\x65nce\x18\x01 \x01(\x0b\x32\x1b.weave.ipam.v1.ReclaimFence\x12\x10\n\x08revision\x18\x02 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,33 +33,33 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'weave.ipam.v1.ring_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RINGDOCUMENT']._serialized_start=72
-  _globals['_RINGDOCUMENT']._serialized_end=303
-  _globals['_BLOCK']._serialized_start=305
-  _globals['_BLOCK']._serialized_end=372
-  _globals['_GRANT']._serialized_start=374
-  _globals['_GRANT']._serialized_end=469
-  _globals['_RECEIPT']._serialized_start=471
-  _globals['_RECEIPT']._serialized_end=555
-  _globals['_GENESIS']._serialized_start=557
-  _globals['_GENESIS']._serialized_end=581
-  _globals['_SPACEADVICE']._serialized_start=583
-  _globals['_SPACEADVICE']._serialized_end=627
-  _globals['_PAXOSSTATE']._serialized_start=630
-  _globals['_PAXOSSTATE']._serialized_end=814
-  _globals['_BALLOT']._serialized_start=816
-  _globals['_BALLOT']._serialized_end=857
-  _globals['_SPACEMESSAGE']._serialized_start=859
-  _globals['_SPACEMESSAGE']._serialized_end=975
-  _globals['_SPACEREQUEST']._serialized_start=977
-  _globals['_SPACEREQUEST']._serialized_end=1063
-  _globals['_SPACEDENIED']._serialized_start=1065
-  _globals['_SPACEDENIED']._serialized_end=1150
-  _globals['_RECLAIMFENCE']._serialized_start=1153
-  _globals['_RECLAIMFENCE']._serialized_end=1382
-  _globals['_RECLAIMFENCE_FORMER']._serialized_start=1342
-  _globals['_RECLAIMFENCE_FORMER']._serialized_end=1382
-  _globals['_RECLAIMFENCES']._serialized_start=1385
-  _globals['_RECLAIMFENCES']._serialized_end=1524
-  _globals['_RECLAIMFENCES_ENTRY']._serialized_start=1455
-  _globals['_RECLAIMFENCES_ENTRY']._serialized_end=1524
+  _globals['_RINGDOCUMENT']._serialized_end=377
+  _globals['_BLOCK']._serialized_start=379
+  _globals['_BLOCK']._serialized_end=446
+  _globals['_GRANT']._serialized_start=448
+  _globals['_GRANT']._serialized_end=543
+  _globals['_RECEIPT']._serialized_start=545
+  _globals['_RECEIPT']._serialized_end=629
+  _globals['_GENESIS']._serialized_start=631
+  _globals['_GENESIS']._serialized_end=655
+  _globals['_SPACEADVICE']._serialized_start=657
+  _globals['_SPACEADVICE']._serialized_end=701
+  _globals['_PAXOSSTATE']._serialized_start=704
+  _globals['_PAXOSSTATE']._serialized_end=888
+  _globals['_BALLOT']._serialized_start=890
+  _globals['_BALLOT']._serialized_end=931
+  _globals['_SPACEMESSAGE']._serialized_start=933
+  _globals['_SPACEMESSAGE']._serialized_end=1049
+  _globals['_SPACEREQUEST']._serialized_start=1051
+  _globals['_SPACEREQUEST']._serialized_end=1137
+  _globals['_SPACEDENIED']._serialized_start=1139
+  _globals['_SPACEDENIED']._serialized_end=1224
+  _globals['_RECLAIMFENCE']._serialized_start=1227
+  _globals['_RECLAIMFENCE']._serialized_end=1456
+  _globals['_RECLAIMFENCE_FORMER']._serialized_start=1416
+  _globals['_RECLAIMFENCE_FORMER']._serialized_end=1456
+  _globals['_RECLAIMFENCES']._serialized_start=1459
+  _globals['_RECLAIMFENCES']._serialized_end=1598
+  _globals['_RECLAIMFENCES_ENTRY']._serialized_start=1529
+  _globals['_RECLAIMFENCES_ENTRY']._serialized_end=1598
 # @@protoc_insertion_point(module_scope)

@@ -31,8 +31,15 @@ class RingDocument(_message.Message):
     GENESIS_FIELD_NUMBER: _builtins.int
     RECEIPTS_FIELD_NUMBER: _builtins.int
     OBEYED_FIELD_NUMBER: _builtins.int
+    OWED_FIELD_NUMBER: _builtins.int
+    OWED_TO_FIELD_NUMBER: _builtins.int
+    OWED_LIFE_FIELD_NUMBER: _builtins.int
     obeyed: _builtins.int
     """Revision of the last fence of its own that the writer has obeyed; 0: none."""
+    owed_to: _builtins.bytes
+    """6 bytes; empty while nothing is owed."""
+    owed_life: _builtins.int
+    """The last fence of its own that `owed_to` had obeyed when it became the heir."""
     @_builtins.property
     def universe(self) -> _types_pb2.Prefix:
         """The whole range, so that a peer with another one is recognised. Normalised."""
@@ -53,6 +60,12 @@ class RingDocument(_message.Message):
     def receipts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Receipt]:
         """Of grants to the writer that their donors may still show: they say nothing any more."""
 
+    @_builtins.property
+    def owed(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Prefix]:
+        """Host prefixes in the blocks that are in use here and belong to `owed_to`, the heir of that
+        fence, as soon as they are free: the heir may have given them already.
+        """
+
     def __init__(
         self,
         *,
@@ -62,10 +75,13 @@ class RingDocument(_message.Message):
         genesis: Global___Genesis | None = ...,
         receipts: _abc.Iterable[Global___Receipt] | None = ...,
         obeyed: _builtins.int = ...,
+        owed: _abc.Iterable[_types_pb2.Prefix] | None = ...,
+        owed_to: _builtins.bytes = ...,
+        owed_life: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["genesis", b"genesis", "universe", b"universe"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "genesis", b"genesis", "grants", b"grants", "obeyed", b"obeyed", "receipts", b"receipts", "universe", b"universe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "genesis", b"genesis", "grants", b"grants", "obeyed", b"obeyed", "owed", b"owed", "owed_life", b"owed_life", "owed_to", b"owed_to", "receipts", b"receipts", "universe", b"universe"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

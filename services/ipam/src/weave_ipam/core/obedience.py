@@ -122,15 +122,16 @@ class Obedience:
             return
         (revision, fence), self._own = self._own, None
         self.obeyed = revision
-        for pool in self._pools:
-            pool.hand_over(fence.heir, with_taken=False, obeyed=fence.heir_revision)
         kept = frozenset(
             Prefix.host(pool.family, number)
             for pool in self._pools
             for number in (*pool.space.used, *pool.space.resting)
         )
-        self._effects.append(Persist((FenceRecord(revision),)))
+        # First: a document that shows what is kept without saying whose it is must never get out.
         self._owe(fence.heir, kept)
+        for pool in self._pools:
+            pool.hand_over(fence.heir, with_taken=False, obeyed=fence.heir_revision)
+        self._effects.append(Persist((FenceRecord(revision),)))
         self._effects.append(
             Note(
                 Severity.WARNING,
@@ -192,3 +193,5 @@ class Obedience:
     def _tell_pools(self) -> None:
         for pool in self._pools:
             pool.owed = self._owed.addresses if self._owed is not None else frozenset()
+            pool.ring.owed = self._owed
+            pool.ring.touch()

@@ -148,11 +148,12 @@ def take_over(
     known = max((s.generation for s in view.owned_by(victim)), default=0)
     generation = max(known + RECLAIM_STEP, token * TAKEOVER_STEP)
     old = _of_former_lives(view, victim, documents) if former != me else set()
+    debts = _debts(view, victim, victims, but=me)
     taken = [
         Block(prefix, generation)
         for segment in view.owned_by(victim)
         if segment not in old and generation < MAX_GENERATION
-        for prefix in _cover(view, segment)
+        for prefix in subtract(_cover(view, segment), (debt.prefix for debt in debts))
     ]
     carried = [
         grant
@@ -161,7 +162,7 @@ def take_over(
     ]
     if former is not None:
         carried += _for_heir(view, old, former, life(documents, former))
-    return _replace(document, (*document.blocks, *taken), (*document.grants, *carried))
+    return _replace(document, (*document.blocks, *taken), (*document.grants, *carried, *debts))
 
 
 def carry(
@@ -180,22 +181,35 @@ def carry(
     """
     document = own or RingDocument(view.universe, view.genesis)
     old = _of_former_lives(view, victim, documents)
-    orphaned = _for_heir(
-        view,
-        (
-            segment._replace(generation=max(segment.generation, token * TAKEOVER_STEP - 1))
-            for segment in view.owned_by(victim)
-            if segment not in old
-        ),
-        heir,
-        obeyed,
-    )
+    debts = _debts(view, victim, documents[victim], but=heir)
+    orphaned = [
+        Grant(prefix, generation, heir, obeyed)
+        for segment in view.owned_by(victim)
+        if segment not in old
+        and (generation := max(segment.generation, token * TAKEOVER_STEP - 1)) + 1 < MAX_GENERATION
+        for prefix in subtract(_cover(view, segment), (debt.prefix for debt in debts))
+    ]
     open_grants = [
         grant
         for grant in documents[victim].grants
         if grant.to != victim and not view.is_fulfilled(grant)
     ]
-    return _replace(document, document.blocks, (*document.grants, *orphaned, *open_grants))
+    return _replace(document, document.blocks, (*document.grants, *orphaned, *open_grants, *debts))
+
+
+def _debts(
+    view: View, victim: PeerName, document: RingDocument | None, *, but: PeerName
+) -> list[Grant]:
+    """What a peer kept in use and owed to the heir of an earlier life, given to that one."""
+    to = document.owed_to if document is not None else None
+    if document is None or to is None or to in (victim, but):
+        return []
+    return [
+        Grant(prefix, segment.generation, to, document.owed_life)
+        for prefix in document.owed
+        for segment in view.within(prefix)
+        if segment.owner == victim and segment.title is Title.LISTED
+    ]
 
 
 def _of_former_lives(

@@ -25,7 +25,7 @@ from weave_ipam.core.genesis import differing, standing
 from weave_ipam.core.initial import Initial
 from weave_ipam.core.own import is_worth_writing, settle
 from weave_ipam.core.peers import Peers
-from weave_ipam.core.records import DepartedGone, DepartedRecord, DocumentRecord
+from weave_ipam.core.records import DepartedGone, DepartedRecord, DocumentRecord, Owed
 from weave_ipam.core.replicas import Replicas
 from weave_ipam.core.view import Segment, View, compute_view, document_fault
 from weave_model.peer import PeerName
@@ -55,6 +55,8 @@ class Ring:
         self.may_be_another = True
         self.obeyed = 0
         self.heirs_life = 0
+        # What our document must show.
+        self.owed: Owed | None = None
         self.rejected: dict[PeerName, str] = {}
         self._replicas = Replicas(universe, peers.me)
         self._peers = peers
@@ -143,6 +145,7 @@ class Ring:
 
     def write(self, document: RingDocument) -> None:
         """Makes a new own document durable, then publishes it."""
+        document = self._with_debts(document)
         self._stale = True
         self._replicas.put_own(document)
         self._effects.append(Persist((DocumentRecord(document),)))
@@ -169,6 +172,7 @@ class Ring:
                 may_be_another=self.may_be_another,
             )
             if document is not None:
+                document = self._with_debts(document)
                 self._receipts = document.receipts
                 if is_worth_writing(document, before):
                     self._explain(before, document)
@@ -184,6 +188,19 @@ class Ring:
         if own is None or self._receipts is None:
             return own
         return replace(own, receipts=self._receipts)
+
+    def _with_debts(self, document: RingDocument) -> RingDocument:
+        owed = self.owed
+        mine = [
+            address
+            for address in sorted(owed.addresses if owed is not None else ())
+            if address.family is self.universe.family
+            and any(block.prefix.contains(address) for block in document.blocks)
+        ]
+        if owed is None or not mine:
+            return replace(document, owed=(), owed_to=None, owed_life=0)
+        owed_life = self.heirs_life
+        return replace(document, owed=tuple(mine), owed_to=owed.heir, owed_life=owed_life)
 
     def contradiction(self) -> str:
         """The seeds given to us are not those of the ring that stands; empty when they are."""

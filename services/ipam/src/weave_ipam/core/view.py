@@ -198,14 +198,16 @@ def document_fault(universe: Prefix, document: RingDocument) -> str | None:
     """Why a document cannot be part of this ring; None when it can."""
     if document.universe != universe:
         return incompatible(document.universe, universe)
-    claims = len(document.blocks) + len(document.grants) + len(document.receipts)
+    parts = (document.blocks, document.grants, document.receipts, document.owed)
+    claims = sum(map(len, parts))
     if claims > MAX_CLAIMS:
-        return f"{claims} blocks, grants and receipts are more than {MAX_CLAIMS}"
+        return f"{claims} blocks, grants, receipts and debts are more than {MAX_CLAIMS}"
     if len(document.genesis.seeds) > MAX_SEEDS:
         return f"{len(document.genesis.seeds)} seeds are more than {MAX_SEEDS}"
     pairs = [(block.prefix, block.generation) for block in document.blocks]
     pairs += [(grant.prefix, grant.generation) for grant in document.grants]
     pairs += [(receipt.prefix, receipt.generation) for receipt in document.receipts]
+    pairs += [(prefix, 0) for prefix in document.owed]
     for prefix, generation in pairs:
         if not universe.contains(prefix):
             return f"block {prefix} lies outside the range {universe}"
