@@ -131,13 +131,16 @@ class Chaos:
                 self.world.kill_node(number)
                 fate.dead = True
         self.world.run(20.0)
-        self._remove_the_dead()
+        dead = [number for number, fate in self.books.fates.items() if fate.dead]
+        self._remove(dead)
+        self.world.run(20.0)
+        # What was granted to them later is shown as theirs: an operator removes them once more.
+        self._remove([number for number in dead if self.books.owns(number)])
         self.callers.retry_releases()
         self.world.run(CALM_S)
 
-    def _remove_the_dead(self) -> None:
+    def _remove(self, dead: list[int]) -> None:
         """Some live peer can: the heir of an earlier fence, or whoever removed that heir before."""
-        dead = [number for number, fate in self.books.fates.items() if fate.dead]
         for _ in range(len(dead)):
             for victim in list(dead):
                 for number in self.books.up():

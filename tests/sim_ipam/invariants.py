@@ -43,6 +43,14 @@ class Books:
         """The numbers of all nodes that are not dead."""
         return [number for number, fate in self.fates.items() if not fate.dead]
 
+    def owns(self, number: int) -> bool:
+        """Does somebody see space of this node?"""
+        return any(
+            number in self.world.owners(each, universe.family).values()
+            for each in self.up()
+            for universe in self.world.universes
+        )
+
     def check_unique(self, number: int, key: AttachmentKey, address: Prefix) -> None:
         """Nobody else holds what was just given to `key` on a node."""
         for other, peer in self.world.peers.items():

@@ -3,7 +3,7 @@
 from hypothesis import strategies as st
 
 from weave_ipam.core.documents import AcceptorState, Ballot, SpaceDenied, SpaceRequest
-from weave_ipam.core.fences import Fence
+from weave_ipam.core.fences import Fence, Former
 from weave_ipam.core.records import Allocation
 from weave_model.attachment import AttachmentKey, ContainerId, Workload
 from weave_model.peer import PeerName
@@ -38,6 +38,9 @@ ring_documents = st.builds(
     grants=st.lists(grants).map(tuple),
     receipts=st.lists(receipts).map(tuple),
     obeyed=UINT64,
+    owed=st.lists(hosts).map(tuple),
+    owed_to=st.none() | peer_names,
+    owed_life=UINT64,
 )
 ballots = st.builds(Ballot, UINT64, peer_names)
 acceptor_states = st.one_of(
@@ -48,7 +51,16 @@ messages = st.one_of(
     st.builds(SpaceRequest, prefixes(), UINT64),
     st.builds(SpaceDenied, prefixes(), st.text(max_size=100)),
 )
-fences = st.builds(Fence, peer_names, UINT64, st.text(), peer_names)
+fences = st.builds(
+    Fence,
+    victim=peer_names,
+    victim_incarnation=UINT64,
+    victim_node_uid=st.text(),
+    heir=peer_names,
+    heir_revision=UINT64,
+    token=UINT64,
+    former=st.lists(st.builds(Former, UINT64, peer_names)).map(tuple),
+)
 attachment_keys = st.builds(
     AttachmentKey, NAMES, NAMES.map(ContainerId), st.just("eth0") | st.just("net1")
 )
