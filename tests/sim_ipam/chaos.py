@@ -132,7 +132,7 @@ class Chaos:
                 fate.dead = True
         self.world.run(20.0)
         dead = [number for number, fate in self.books.fates.items() if fate.dead]
-        self._remove(dead)
+        self._remove(list(dead))
         self.world.run(20.0)
         # What was granted to them later is shown as theirs: an operator removes them once more.
         self._remove([number for number in dead if self.books.owns(number)])
