@@ -96,7 +96,7 @@ def processor_s(way: Way) -> float:
     BenchError."""
     before = _used_s()
     server = subprocess.Popen(
-        [*way.server, "iperf3", "--server", "--one-off", "--port", PORT, "--forceflush"],
+        [*way.server, "iperf3", "--server", "--one-off", "--port", str(PORT), "--forceflush"],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -105,10 +105,9 @@ def processor_s(way: Way) -> float:
         for line in server.stdout:
             if "listening" in line:
                 break
-        client = ["iperf3", "--client", way.address, "--bytes", AMOUNT, "--port", PORT, "--json"]
-        done = subprocess.run(
-            [*way.client, *client], capture_output=True, text=True, timeout=60, check=False
-        )
+        client = ["iperf3", "--client", way.address, "--port", str(PORT), "--json"]
+        command = [*way.client, *client, "--bytes", AMOUNT]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         report = json.loads(done.stdout or "{}")
         if done.returncode or "error" in report:
             raise BenchError(f"{way.name}: {report.get('error') or done.stderr.strip()}")
