@@ -15,6 +15,7 @@ FOUND = {
     (93, 300): "a fenced peer gave an address in the pass that handed it over",
     (118, 300): "the same with the victim's own requests",
     (1_000_003, 300): "an address that was asked back a second time had a deadline in the past",
+    (6772, 1000): "an old grant to an heir passed for the newest claim",
     (1553, 1000): "a leaving peer had one for an address that it no longer asked back",
 }
 

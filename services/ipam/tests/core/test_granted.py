@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import pytest
 
 from weave_ipam.core import receipts
+from weave_ipam.core.granted import Taken
 from weave_ipam.core.own import TAKEOVER_STEP, give, is_worth_writing, settle, take_over
 from weave_ipam.core.view import compute_view
 from weave_model.peer import PeerName
@@ -29,11 +31,19 @@ def follow(
     obeyed: int = 0,
     share_for: PeerName | None = ME,
     heirs_life: int = 0,
+    taken: Mapping[PeerName, Taken] = MappingProxyType({}),
 ) -> RingDocument:
     """What this peer writes when it holds these documents."""
     view = compute_view(UNIVERSE, GENESIS, documents)
     settled = settle(
-        view, ME, documents[ME], share_for, documents, obeyed=obeyed, heirs_life=heirs_life
+        view,
+        ME,
+        documents[ME],
+        share_for,
+        documents,
+        obeyed=obeyed,
+        heirs_life=heirs_life,
+        taken=taken,
     )
     assert settled is not None
     return settled
@@ -52,6 +62,30 @@ def test_a_grant_of_a_dead_peer_does_not_come_back_in_between() -> None:
 
     assert follow(in_between).blocks == ()
     assert compute_view(UNIVERSE, GENESIS, in_between).owner_of(BLOCK.address) is None
+
+
+def test_what_was_taken_over_and_passed_on_is_not_taken_again_of_who_comes_back() -> None:
+    """Seed 6772: the newest owner's document was under way, the one before showed nothing more."""
+    lower, upper = BLOCK.halves()
+    back = document(grants=(Grant(BLOCK, 1, ME),), obeyed=3)
+    taken = {DEAD: Taken(TAKEOVER_STEP, (lower,))}
+
+    told = follow({ME: document(), DEAD: back}, taken=taken)
+
+    assert told.blocks == (Block(upper, 2),)
+    assert told.receipts == (Receipt(DEAD, BLOCK, 1),)
+
+
+@pytest.mark.parametrize(
+    ("giver", "generation"), [(DONOR, 1), (DEAD, TAKEOVER_STEP)], ids=["another", "newer"]
+)
+def test_what_is_granted_anew_is_taken_all_the_same(giver: PeerName, generation: int) -> None:
+    granting = document(grants=(Grant(BLOCK, generation, ME),))
+    taken = {DEAD: Taken(TAKEOVER_STEP, (BLOCK,))}
+
+    told = follow({ME: document(), giver: granting}, taken=taken)
+
+    assert told.blocks == (Block(BLOCK, generation + 1),)
 
 
 def test_a_grant_that_was_too_late_counts_no_more() -> None:

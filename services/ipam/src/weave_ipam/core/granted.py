@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from weave_ipam.core.view import Segment, Title
 from weave_model.peer import PeerName
+from weave_model.prefix import Prefix
 from weave_model.ring import Grant, RingDocument
 
 
@@ -27,6 +28,34 @@ class Granted(NamedTuple):
             and any(_gives(grant, segment) for grant in self.old)
             and not any(_gives(grant, segment) for grant in self.new)
         )
+
+
+class Taken(NamedTuple):
+    """What we took over of a peer: all that was granted to us there below `generation` is stale."""
+
+    generation: int
+    prefixes: tuple[Prefix, ...]
+
+
+def stale(
+    documents: Mapping[PeerName, RingDocument],
+    to: PeerName,
+    segment: Segment,
+    taken: Mapping[PeerName, Taken],
+) -> tuple[Prefix, ...]:
+    """What of a granted segment `to` has taken over, and maybe passed on, before the peer that it
+    was taken of came back and granted it."""
+    givers = [
+        (writer, grant)
+        for writer, document in documents.items()
+        for grant in document.grants
+        if grant.to == to and _gives(grant, segment)
+    ]
+    if not all(
+        writer in taken and grant.generation < taken[writer].generation for writer, grant in givers
+    ):
+        return ()
+    return tuple(prefix for writer, _ in givers for prefix in taken[writer].prefixes)
 
 
 def granted(documents: Mapping[PeerName, RingDocument], to: PeerName, obeyed: int) -> Granted:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
-from weave_ipam.core.granted import granted
+from weave_ipam.core.granted import Taken, granted, stale
 from weave_ipam.core.receipts import receipts
 from weave_ipam.core.view import MAX_GENERATION, Segment, Title, View, coalesced
 from weave_model.peer import PeerName
@@ -34,6 +35,7 @@ def settle(
     obeyed: int = 0,
     heirs_life: int = 0,
     may_be_another: bool = False,
+    taken: Mapping[PeerName, Taken] = MappingProxyType({}),
 ) -> RingDocument | None:
     """What our document must say, given what all say: list what is ours or was granted to us, leave
     out what others won, drop grants that are fulfilled. None: no document is needed.
@@ -44,7 +46,7 @@ def settle(
     `documents`: those that `view` is of. `obeyed`: the last fence that we have obeyed.
     `heirs_life`: one that the heir is known to have obeyed.
     `may_be_another`: an heir may own some of our blocks, whose document has not come; so no block
-    gets a higher generation by joining another.
+    gets a higher generation by joining another. `taken`: what we took over of whom.
     """
     mine = view.owned_by(me)
     if share_for is None and any(segment.title is Title.SHARE for segment in mine):
@@ -61,7 +63,10 @@ def settle(
         Block(prefix, segment.generation)
         for segment in mine
         if segment not in heirs
-        for prefix in _cover(view, segment)
+        for prefix in subtract(
+            _cover(view, segment),
+            stale(documents, me, segment, taken) if segment.title is Title.GRANTED else (),
+        )
     ]
     blocks = coalesced(listed, only_equal=may_be_another)
     same_ring = own if own is not None and own.genesis == view.genesis else None

@@ -21,6 +21,7 @@ from weave_ipam.core.documents import (
     Unreadable,
 )
 from weave_ipam.core.effects import Effect, SendMessage
+from weave_ipam.core.granted import Taken
 from weave_ipam.core.initial import Initial
 from weave_ipam.core.options import FamilyOptions
 from weave_ipam.core.own import carry, give, take_over
@@ -189,9 +190,20 @@ class Pool:
         me = self._peers.me
         document = take_over(view, before, victim, self.ring.documents, me, former, token)
         if document != before:
+            self._remember(victim, document, before)
             self._write(document)
         had = sum(block.prefix.size for block in before.blocks) if before is not None else 0
         return sum(block.prefix.size for block in document.blocks) - had
+
+    def _remember(
+        self, victim: PeerName, document: RingDocument, before: RingDocument | None
+    ) -> None:
+        known = {block.prefix for block in before.blocks} if before is not None else set()
+        new = [block for block in document.blocks if block.prefix not in known]
+        if new:
+            generation = min(block.generation for block in new)
+            prefixes = tuple(block.prefix for block in new)
+            self.ring.taken[victim] = Taken(generation, prefixes)
 
     def carry(self, victim: PeerName, heir: PeerName, obeyed: int, token: int) -> None:
         """Tells the heir of a removed peer what we know that it owned.

@@ -22,6 +22,7 @@ from weave_ipam.core.effects import (
     Severity,
 )
 from weave_ipam.core.genesis import differing, standing
+from weave_ipam.core.granted import Taken
 from weave_ipam.core.initial import Initial
 from weave_ipam.core.own import is_worth_writing, settle
 from weave_ipam.core.peers import Peers
@@ -55,6 +56,8 @@ class Ring:
         self.may_be_another = True
         self.obeyed = 0
         self.heirs_life = 0
+        # What we took over of whom since we started.
+        self.taken: dict[PeerName, Taken] = {}
         # What our document must show.
         self.owed: Owed | None = None
         self.rejected: dict[PeerName, str] = {}
@@ -170,6 +173,7 @@ class Ring:
                 obeyed=self.obeyed,
                 heirs_life=self.heirs_life,
                 may_be_another=self.may_be_another,
+                taken=self.taken,
             )
             if document is not None:
                 document = self._with_debts(document)
