@@ -85,10 +85,10 @@ class _Ends:
 def _rate(ends: _Ends, drain: subprocess.Popen[str]) -> float:
     """Gbit/s of one burst, up to when the receiver has all of it."""
     assert drain.stdin
-    drain.stdin.write(f"{ends.server.fileno()}\n")
-    drain.stdin.flush()
     began = time.perf_counter()
     try:
+        drain.stdin.write(f"{ends.server.fileno()}\n")
+        drain.stdin.flush()
         for _ in range(BURST // len(CHUNK)):
             ends.client.sendall(CHUNK)
         answer = ends.client.recv(1)

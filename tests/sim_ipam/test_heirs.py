@@ -9,6 +9,7 @@ from tests.sim_ipam.mesh import DocumentId, Replica, Stored
 from tests.sim_ipam.peer import Speed
 from tests.sim_ipam.world import World, peer_name
 from weave_ipam.core.documents import TOPIC_RING
+from weave_ipam.core.fences import Fence
 from weave_ipam.core.results import Reclaimed
 from weave_model.errors import Conflict, NotReady
 from weave_model.prefix import Family, format_address
@@ -211,6 +212,20 @@ def test_what_a_dead_peer_kept_in_use_is_the_former_heirs_all_the_same() -> None
 
     assert twins(world) == set()
     assert owned(world, 2) == 16
+
+
+def test_a_late_answer_about_the_own_fence_replaces_no_newer_one() -> None:
+    """What was granted before would have gone to the heir of an earlier life."""
+    world = four()
+    allocator = world.peers[1].allocator
+    assert allocator is not None
+    for revision, heir in ((4, 2), (3, 3)):
+        fence = Fence(peer_name(1), 1, "", peer_name(heir))
+        allocator.fence_read(peer_name(1), revision, fence, world.peers[1].now)
+    world.run(1.0)
+
+    assert allocator._obedience.share_for == peer_name(2)
+    assert allocator._obedience.obeyed == 4
 
 
 def test_the_right_of_an_heir_that_was_removed_is_its_heirs_alone() -> None:

@@ -134,7 +134,7 @@ class FenceRecord:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """Host prefixes that `heir` gets as soon as nothing uses them here; see `Reclaims.obey`."""
+    """Host prefixes that `heir` gets as soon as nothing uses them here; see `Obedience.obey`."""
 
     heir: PeerName
     addresses: frozenset[Prefix]
