@@ -275,6 +275,8 @@ NODE_MUTATIONS = {
     "host end down": "ip link set {link} down",
     "host end MTU": "ip link set {link} mtu 1300",
     "host end moved to a bridge": "ip link set {link} master weave",
+    "group of the host end": "ip link set {link} group default",
+    "group of the tunnel": "ip link set vxlan-6784 group default",
     "neighbour of the pod": "ip neigh del 10.32.0.2 dev {link}",
     "peer's neighbour": "ip neigh del 10.99.0.2 dev vxlan-6784",
     "forwarding entry": "bridge fdb del {mac} dev vxlan-6784 dst 10.99.0.2",
@@ -284,6 +286,7 @@ NODE_MUTATIONS = {
     "forwarding switch": "sysctl -q net.ipv4.ip_forward=0",
     "forwarding of the host end": "sysctl -q net.ipv4.conf.{link}.forwarding=0",
     "forwarding of the tunnel": "sysctl -q net.ipv4.conf.vxlan-6784.forwarding=0",
+    "filter of the tunnel": "sysctl -q net.ipv4.conf.vxlan-6784.rp_filter=1",
     "IPv6 of the tunnel": "sysctl -q net.ipv6.conf.vxlan-6784.disable_ipv6=1",
     "address for probes": "ip -6 addr flush dev vxlan-6784 scope link",
 }
@@ -313,6 +316,22 @@ async def repaired(stub: RouterAsyncStub, before: int) -> pb.GetStatusResponse:
             if status.repairs > before:
                 return status
             await asyncio.sleep(0.02)
+
+
+async def test_a_host_that_filters_routes_back_does_not_filter_the_tunnel(
+    node: Netns, root: Path, facts: Facts
+) -> None:
+    """The kernel tells of it, so it takes no full look."""
+
+    def tunnel_filter() -> str:
+        return node.run("sysctl", "-n", "net.ipv4.conf.vxlan-6784.rp_filter").strip()
+
+    async with running(node, root, facts):
+        assert tunnel_filter() == "0"
+        for of_all, wanted in (("1", "2"), ("0", "0")):
+            node.run("sysctl", "-q", f"net.ipv4.conf.all.rp_filter={of_all}")
+            async with asyncio.timeout(2):
+                await until(lambda value=wanted: tunnel_filter() == value)  # type: ignore[misc]
 
 
 async def test_every_mutation_is_repaired_within_two_seconds(

@@ -17,6 +17,7 @@ import pytest
 
 from tests.kernel import packets
 from tests.kernel.cluster import Cluster, Node, Pod, cluster, relay
+from tests.kernel.forgeries import PORT, arrives_by_tunnel, dnat
 from tests.kernel.namespaces import Netns, join, netns
 from weave_model.prefix import Prefix
 from weave_router.core import naming, plan
@@ -28,7 +29,6 @@ pytestmark = pytest.mark.kernel
 
 SERVICE = "10.96.0.10"
 GATEWAY = "169.254.1.1"
-PORT = 8080
 NODE_PORT = 30080
 
 
@@ -92,21 +92,6 @@ def assert_all_talk(*pods: Pod) -> None:
                 assert source.ping(destination.ip, count=1)
                 assert source.ping(destination.ip6, count=1)
                 assert packets.can_talk_tcp(source.netns, destination.netns, destination.ip)
-
-
-def dnat(to: str, hook: str, match: str, *, masquerade: str = "") -> str:
-    """Rules as kube-proxy makes them for a Service with one endpoint."""
-    priority = "dstnat" if hook == "prerouting" else "-100"
-    return f"""table ip services {{
-        chain {hook}_nat {{
-            type nat hook {hook} priority {priority};
-            {match} dnat to {to}
-        }}
-        chain postrouting_nat {{
-            type nat hook postrouting priority 99;
-            {masquerade}
-        }}
-    }}"""
 
 
 def test_pods_of_all_nodes_talk(a: Node, b: Node) -> None:
@@ -544,9 +529,10 @@ def _bridged() -> Iterator[tuple[Netns, Netns, Netns]]:
 
 def test_tunnel_packets_are_taken_from_peers_only(whole: Cluster, a: Node, b: Node) -> None:
     def decapsulated() -> bool:
-        return _arrives_by_tunnel(a, whole.outsider, str(b.pods[0].ip))
+        return arrives_by_tunnel(a, whole.outsider, str(b.pods[0].ip))
 
-    a.forget_rule("mesh_in", "udp dport 6784 drop")
+    a.forget_rule("guard", "udp dport 6784 fib")
+    a.forget_rule("new_in", "udp dport 6784 drop")
     assert decapsulated()
 
     a.reconcile()
@@ -557,9 +543,9 @@ def test_pods_cannot_send_into_the_tunnel_of_another_node(a: Node, b: Node) -> N
     """Masqueraded by its node, a pod's packet comes from a valid peer."""
 
     def decapsulated() -> bool:
-        return _arrives_by_tunnel(b, a.pods[0].netns, a.pods[1].ip)
+        return arrives_by_tunnel(b, a.pods[0].netns, a.pods[1].ip)
 
-    a.forget_rule("mesh_fw", "goto mesh_ports")
+    a.forget_rule("to_mesh", "daddr @peers4 goto mesh_ports")
     assert decapsulated()
 
     a.reconcile()
@@ -568,10 +554,11 @@ def test_pods_cannot_send_into_the_tunnel_of_another_node(a: Node, b: Node) -> N
 
 def test_pods_cannot_send_into_the_tunnel_of_their_own_node(a: Node, b: Node) -> None:
     def decapsulated() -> bool:
-        return _arrives_by_tunnel(a, a.pods[0].netns, b.pods[0].ip)
+        return arrives_by_tunnel(a, a.pods[0].netns, b.pods[0].ip)
 
-    a.forget_rule("mesh_in", "goto mesh_ports")
-    a.forget_rule("mesh_in", "udp dport 6784 drop")
+    a.forget_rule("to_mesh", "fib daddr")
+    a.forget_rule("new_in", "goto mesh_ports")
+    a.forget_rule("new_in", "udp dport 6784 drop")
     assert decapsulated()
 
     a.reconcile()
@@ -588,7 +575,7 @@ def test_pods_reach_no_peer_port_even_by_a_service(a: Node, b: Node, port: int) 
             packets.send_datagram(a.pods[0].netns, b.underlay, NODE_PORT, b"hidden words")
             return _sees(wire, b"hidden words")
 
-    a.forget_rule("mesh_fw", "goto mesh_ports")
+    a.forget_rule("new_out", "goto mesh_ports")
     assert arrives()
 
     a.reconcile()
@@ -602,7 +589,7 @@ def test_only_remote_blocks_come_out_of_the_tunnel(
     source = a.pods[1].ip if claimed == "own pod" else "192.0.2.1"
 
     def believed() -> bool:
-        return _arrives_by_tunnel(a, b.netns, source)
+        return arrives_by_tunnel(a, b.netns, source)
 
     a.forget_rule("from_tunnel", "saddr != @remote")
     # Strict filtering finds it by itself; loose filtering knows no route to the outside ones here.
@@ -610,19 +597,6 @@ def test_only_remote_blocks_come_out_of_the_tunnel(
 
     a.reconcile()
     assert not believed()
-
-
-def _arrives_by_tunnel(node: Node, sender: Netns, inner_source: str) -> bool:
-    """Does a hand-made VXLAN packet from `sender` reach a pod of the node?"""
-    target = node.pods[0] if node.pods[0].netns != sender else node.pods[1]
-    inner = packets.frame(
-        b"\x02\0\0\0\0\x55",
-        naming.tunnel_mac(node.name),
-        packets.udp_packet(inner_source, target.ip, PORT, b"out of the tunnel"),
-    )
-    with packets.udp_socket(target.netns, PORT) as listener:
-        packets.send_datagram(sender, node.underlay, 6784, packets.vxlan(inner))
-        return packets.received(listener) is not None
 
 
 # Peers' packets around the overlay's: each would be an entry of its own in the table of connections
@@ -644,7 +618,9 @@ def test_packets_around_the_overlay_are_not_tracked(a: Node, b: Node) -> None:
         return _passes(a) - before
 
     for chain in ("guard", "guard_out"):
-        a.forget_rule(chain, "notrack")
+        a.forget_rule(chain, "udp dport 6784")
+        # What is tracked passes for a stranger's.
+        a.forget_rule("new_in", "udp dport 6784 drop")
         assert tracked() == 1
         a.reconcile()
     assert tracked() == 0

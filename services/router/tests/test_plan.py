@@ -11,7 +11,7 @@ from hypothesis import given
 from services.router.tests.worlds import NAMES, SELF, V4, V6, inputs
 from weave_model.prefix import Family, Prefix
 from weave_model.ring import OwnedBlock, RingView
-from weave_router.core import naming, plan, ports, tunnels
+from weave_router.core import naming, plan, ports, switches, tunnels
 from weave_router.core.diff import Remove, diff
 from weave_router.core.inputs import Inputs, Options, Path, PathKind, Peer
 from weave_router.core.state import (
@@ -24,6 +24,7 @@ from weave_router.core.state import (
     Route,
     RouteKind,
     Rule,
+    Sysctl,
 )
 from weave_router.kernel.fake import FakeKernel
 
@@ -215,6 +216,22 @@ def test_applying_the_difference_leads_to_the_plan(before: Inputs, after: Inputs
         assert kernel.apply(operations) == []
         found = kernel.found(_SWITCHES)
         assert diff(plan.plan(wanted, found), found) == []
+
+
+@pytest.mark.parametrize(("of_all", "wanted"), [("0", "0"), ("1", "2"), ("2", "2"), (None, "2")])
+def test_a_tunnel_filters_no_route_back_whatever_holds_for_all(
+    of_all: str | None, wanted: str
+) -> None:
+    """The larger value counts, and a host where nobody filters need not look routes up."""
+    path = "net/ipv4/conf/all/rp_filter"
+    options = BASE.options
+    assert path in switches.paths(options)
+    found = KernelState(sysctls=frozenset([Sysctl(path, of_all)] if of_all else []))
+
+    planned = frozenset(switches.wanted(options, found))
+
+    assert Sysctl("net/ipv4/conf/vxlan-6784/rp_filter", wanted) in planned
+    assert path not in {switch.path for switch in planned}
 
 
 _SWITCHES = (

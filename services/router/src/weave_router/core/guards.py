@@ -1,7 +1,8 @@
 """The guard's chains of the table `inet weave`: what each is for is said in `ruleset`.
 
 Each chain of a hook asks first what tells nearly all packets apart; the rest is in chains of its
-own (docs/adr/0012).
+own. Chains of type nat see the first packet of a connection only, and a later one of it when the
+first was dropped: what only a translation can lead somewhere is asked there (docs/adr/0012).
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ PROBES = "ip6 saddr fe80::/10 ip6 daddr fe80::/10 icmpv6 type { echo-request, ec
 # Tells nearly all packets apart at once. Other protocols may have anything in a port's place, so
 # what matches is looked at again.
 _TO_MESH_PORTS = f"th dport {MESH_PORTS}"
+# For this node itself, or for all on a link.
+_NOT_PASSING_BY = "fib daddr type != unicast"
+# Before every other chain that translates: the first that does so ends the asking.
+_FIRST = -199
 
 
 Chains = dict[str, tuple[str, list[str]]]
@@ -31,19 +36,22 @@ Chains = dict[str, tuple[str, list[str]]]
 
 def chains(*, exposed: bool) -> Chains:
     """Hook, empty for none, and rules of each chain."""
-    return {
+    made = {
+        "to_mesh": ("", _to_mesh()),
         "from_pod": ("", _from_pod()),
         "transit": ("", _transit()),
         "from_tunnel": ("", _from_tunnel()),
         "mesh_ports": ("", [f"udp dport {MESH_PORTS} drop", f"tcp dport {MESH_PORT} drop"]),
-        "mesh_in": ("", _mesh_in()),
-        "mesh_fw": ("", _mesh_fw()),
         "redirects": ("", _redirects()),
         "guard": (hook("filter", "prerouting", -300), _guard()),
-        "guard_in": (hook("filter", "input", -300), _guard_in(exposed=exposed)),
-        "guard_fw": (hook("filter", "forward", -300), [f"{_TO_MESH_PORTS} jump mesh_fw"]),
         "guard_out": (hook("filter", "output", -300), _guard_out(exposed=exposed)),
+        "new_from": (hook("nat", "prerouting", _FIRST), _new_from()),
+        "new_in": (hook("nat", "input", _FIRST), _new_in()),
+        "new_out": (hook("nat", "postrouting", _FIRST), _new_out()),
     }
+    if not exposed:
+        made["hidden"] = (hook("filter", "input", -300), _hidden())
+    return made
 
 
 def hook(kind: str, where: str, priority: int) -> str:
@@ -51,21 +59,25 @@ def hook(kind: str, where: str, priority: int) -> str:
     return f"type {kind} hook {where} priority {priority}; policy accept;"
 
 
-# One by one where every packet comes by: to compare a name costs less than to look it up in a set.
-def _by_tunnel(verdict: str) -> list[str]:
-    return [f'iifname "{name}" {verdict}' for name in naming.VXLAN.values()]
-
-
 def _guard() -> list[str]:
     return [
-        f"iifname {PODS} goto from_pod",
-        *_by_tunnel("goto from_tunnel"),
+        f"iifgroup {naming.POD_GROUP} goto from_pod",
+        f"iifgroup {naming.TUNNEL_GROUP} goto from_tunnel",
         *(f"udp dport {TUNNEL_PORT} {HEADER[f]} saddr @peers{f} notrack accept" for f in Family),
+        f"udp dport {TUNNEL_PORT} {_NOT_PASSING_BY} drop",
+    ]
+
+
+def _to_mesh() -> list[str]:
+    return [
+        f"{_NOT_PASSING_BY} goto mesh_ports",
+        *(f"{HEADER[f]} daddr @peers{f} goto mesh_ports" for f in Family),
     ]
 
 
 def _from_pod() -> list[str]:
     return [
+        f"{_TO_MESH_PORTS} jump to_mesh",
         *(f"iifname . ether saddr . {HEADER[f]} saddr @bindings{f} accept" for f in Family),
         "drop",
     ]
@@ -77,6 +89,7 @@ def _from_tunnel() -> list[str]:
         *(f"{HEADER[f]} saddr @remote{f} {HEADER[f]} daddr @local{f} accept" for f in Family),
         f"{PROBES} accept",
         *(f"{HEADER[f]} saddr != @remote{f} drop" for f in Family),
+        f"{_TO_MESH_PORTS} jump to_mesh",
         *(f"{HEADER[f]} daddr @remote{f} goto transit" for f in Family),
     ]
 
@@ -89,29 +102,35 @@ def _transit() -> list[str]:
     ]
 
 
-def _guard_in(*, exposed: bool) -> list[str]:
-    # No pod and no tunnel can have one of these for a source: the guard has seen to it.
-    rules = [f"udp dport {TUNNEL_PORT} {HEADER[f]} saddr @peers{f} accept" for f in Family]
-    rules.append(f"{_TO_MESH_PORTS} jump mesh_in")
-    if not exposed:
-        rules += [f"iifname {TUNNELS} {PROBES} accept"]
-        rules += [f"iifname {PODS} drop", f"iifname {TUNNELS} drop"]
-    return rules
+def _new_from() -> list[str]:
+    return [
+        f"iifname {PODS} iifgroup != {naming.POD_GROUP} drop",
+        f"iifname {TUNNELS} iifgroup != {naming.TUNNEL_GROUP} drop",
+    ]
 
 
-def _mesh_in() -> list[str]:
+def _new_in() -> list[str]:
     return [
         f"iifname {PODS} goto mesh_ports",
-        *_by_tunnel("goto mesh_ports"),
+        f"iifname {TUNNELS} goto mesh_ports",
         f"udp dport {TUNNEL_PORT} drop",
     ]
 
 
-def _mesh_fw() -> list[str]:
+def _new_out() -> list[str]:
+    # Also where nobody is a peer yet: who becomes one later must not have such a connection.
     return [
-        f"iifname {devices} {HEADER[f]} daddr @peers{f} goto mesh_ports"
+        f"iifname {devices} ct status dnat {HEADER[f]} daddr != @universe{f} goto mesh_ports"
         for devices in (PODS, TUNNELS)
         for f in Family
+    ]
+
+
+def _hidden() -> list[str]:
+    return [
+        f"iifname {TUNNELS} {PROBES} accept",
+        f"iifname {PODS} drop",
+        f"iifname {TUNNELS} drop",
     ]
 
 
@@ -124,7 +143,8 @@ def _redirects() -> list[str]:
 
 
 def _guard_out(*, exposed: bool) -> list[str]:
-    rules = []
+    # No pod and no tunnel leads to a peer's address.
+    rules = [f"udp dport {TUNNEL_PORT} {HEADER[f]} daddr @peers{f} notrack accept" for f in Family]
     if not exposed:
         # What the kernel itself has to say about pods' packets still leaves.
         errors = "{ destination-unreachable, time-exceeded, parameter-problem }"
@@ -136,5 +156,4 @@ def _guard_out(*, exposed: bool) -> list[str]:
                 f"oifname {devices} icmpv6 type {errors6} accept",
                 f"oifname {devices} drop",
             ]
-    rules += [f"udp dport {TUNNEL_PORT} {HEADER[f]} daddr @peers{f} notrack accept" for f in Family]
     return [*rules, f"meta l4proto {{ {ICMP}, {ICMPV6} }} jump redirects"]

@@ -13,6 +13,10 @@ from weave_model.prefix import Family, Prefix
 BRIDGE = "weave"
 VXLAN = {Family.IPV4: "vxlan-6784", Family.IPV6: "vxlan6-6784"}
 POD_LINK_PREFIX = "vethwepl"
+# Device groups (IFLA_GROUP): an integer is compared in less time than a name, and each packet is
+# asked for it. The first two digits are our routes' protocol.
+POD_GROUP = 8401
+TUNNEL_GROUP = 8402
 
 # One hardware address for every pod's gateway on every node: a pod's neighbour entry never ages.
 # The bridge has it too, since a bridge without an explicit address takes that of its ports, which

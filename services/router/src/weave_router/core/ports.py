@@ -39,7 +39,14 @@ def port(record: Record) -> Port:
 
 def link(of: Port) -> Link:
     """The host end; every one has the gateway's hardware address."""
-    return Link(of.link, LinkKind.VETH, naming.GATEWAY_MAC, of.mtu, alias=of.alias)
+    return Link(
+        of.link,
+        LinkKind.VETH,
+        naming.GATEWAY_MAC,
+        of.mtu,
+        alias=of.alias,
+        group=naming.POD_GROUP,
+    )
 
 
 def neighbours(of: Port) -> list[Neighbour]:

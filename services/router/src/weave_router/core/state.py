@@ -54,6 +54,8 @@ class Link:
     addrgen_none: bool = True
     # Its bridge; ours have none.
     master: bool = False
+    # By which the table's rules know where a packet comes from.
+    group: int = 0
 
     @property
     def key(self) -> str:

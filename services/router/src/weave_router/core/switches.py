@@ -13,6 +13,9 @@ _CONF = "net/ipv4/conf/"
 _FORWARDING = "/forwarding"
 # RFC 3704 section 2.4: any route back will do. Beats a strict setting for all devices.
 _LOOSE = "2"
+_OFF = "0"
+# The kernel takes the larger one of this and the device's own (ip-sysctl.rst).
+_FILTER_OF_ALL = f"{_CONF}all/rp_filter"
 
 
 def wanted(options: Options, found: KernelState) -> list[Sysctl]:
@@ -21,7 +24,7 @@ def wanted(options: Options, found: KernelState) -> list[Sysctl]:
         *_advertised(options, found),
         *_forwarding(found),
         *_of_host(options),
-        *_of_devices(options),
+        *_of_devices(options, found),
     ]
 
 
@@ -29,7 +32,8 @@ def paths(options: Options) -> list[str]:
     """The switches that `wanted` may name or depends on."""
     return [
         *_advertisements(options),
-        *(switch.path for switch in (*_of_host(options), *_of_devices(options))),
+        *(switch.path for switch in (*_of_host(options), *_of_devices(options, KernelState()))),
+        _FILTER_OF_ALL,
     ]
 
 
@@ -80,12 +84,13 @@ def _of_host(options: Options) -> Iterable[Sysctl]:
             yield Sysctl(f"{_CONF}{name}/rp_filter", _LOOSE)
 
 
-def _of_devices(options: Options) -> Iterable[Sysctl]:
+def _of_devices(options: Options, found: KernelState) -> Iterable[Sysctl]:
     """What our own devices need, whatever a host has set for all."""
+    # The way back may be another device: the other family's tunnel, or none. The guard has checked
+    # the source already, so the kernel need not look its route up where nobody tells it to.
+    is_off = Sysctl(_FILTER_OF_ALL, _OFF) in found.sysctls
     for device in tunnels.devices(options):
-        # The way back may be another device: the other family's tunnel, or none. The guard has
-        # checked the source already.
         if device.kind is LinkKind.VXLAN:
-            yield Sysctl(f"{_CONF}{device.name}/rp_filter", _LOOSE)
+            yield Sysctl(f"{_CONF}{device.name}/rp_filter", _OFF if is_off else _LOOSE)
         if tunnels.carries_probes(device):
             yield Sysctl(f"net/ipv6/conf/{device.name}/disable_ipv6", "0")

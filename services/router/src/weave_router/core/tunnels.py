@@ -58,6 +58,7 @@ def devices(options: Options) -> list[Link]:
                 naming.tunnel_mac(options.name),
                 min(options.mtu, options.tunnel_mtus.get(family, options.mtu)),
                 vxlan=vxlan,
+                group=naming.TUNNEL_GROUP,
             )
         )
     return made

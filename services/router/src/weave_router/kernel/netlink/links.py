@@ -33,6 +33,7 @@ _IFLA_MASTER = 10
 _IFLA_LINKINFO = 18
 _IFLA_IFALIAS = 20
 _IFLA_AF_SPEC = 26
+_IFLA_GROUP = 27
 _IFLA_NET_NS_FD = 28
 _IFLA_EXT_MASK = 29
 _IFLA_LINK_NETNSID = 37
@@ -105,6 +106,7 @@ def create(link: Link, peer: VethPeer | None = None) -> Request:
             wire.text(_IFLA_IFNAME, link.name),
             wire.attribute(_IFLA_ADDRESS, link.mac),
             wire.u32(_IFLA_MTU, link.mtu),
+            wire.u32(_IFLA_GROUP, link.group),
             wire.nested(_IFLA_LINKINFO, info),
         )
     )
@@ -126,6 +128,8 @@ def change(link: Link, found: Link | None = None) -> list[Request]:
         attributes.append(wire.u32(_IFLA_MTU, link.mtu))
     if found is not None and found.master != link.master:
         attributes.append(wire.u32(_IFLA_MASTER, 0))
+    if found is not None and found.group != link.group:
+        attributes.append(wire.u32(_IFLA_GROUP, link.group))
     requests = []
     if attributes:
         requests.append(_set(link, b"".join(attributes)))
@@ -208,6 +212,7 @@ def decode(message: Message) -> FoundLink:
             vxlan=vxlan,
             addrgen_none=_is_addrgen_none(attributes.get(_IFLA_AF_SPEC, b"")),
             master=_IFLA_MASTER in attributes,
+            group=wire.read_u32(attributes[_IFLA_GROUP]) if _IFLA_GROUP in attributes else 0,
         )
     nsid = attributes.get(_IFLA_LINK_NETNSID)
     peer = attributes.get(_IFLA_LINK)
