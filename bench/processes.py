@@ -16,8 +16,9 @@ IDLE_PODS = 20
 IDLE_GOAL_PERCENT = 1
 # Long enough for several rounds of everything that is done now and then.
 IDLE_S = 40
-# What the attaches have left to do is done by then.
-SETTLE_S = 10
+# What was there before has nothing left to do by then: a released address rests for a minute, and
+# the end of that is written down.
+SETTLE_S = 65
 # Nobody listens: exporters are loaded, buffer and try.
 _EXPORTERS = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317"}
 

@@ -67,12 +67,13 @@ class Probing:
                 self._wake.clear()
                 self._send()
                 next_at = self._prober.next_at()
-                pause_s = None if next_at is None else max(_QUANTUM_S, next_at - self._clock())
-                try:
-                    async with asyncio.timeout(pause_s):
-                        await self._wake.wait()
-                except TimeoutError:
-                    pass
+                alarm = None
+                if next_at is not None:
+                    pause_s = max(_QUANTUM_S, next_at - self._clock())
+                    alarm = loop.call_later(pause_s, self._wake.set)
+                await self._wake.wait()
+                if alarm is not None:
+                    alarm.cancel()
         finally:
             loop.remove_reader(self._echo.fileno())
             self._echo.close()

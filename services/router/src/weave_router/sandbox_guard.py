@@ -29,7 +29,7 @@ from weave_runtime.pulse import pulse
 # A change of several steps is looked at once.
 SETTLE_S = 0.2
 # How long a sandbox that ended may live on because of our listener: a stat() for each.
-PATHS_INTERVAL_S = 1.0
+PATHS_INTERVAL_S = 2.0
 
 T = TypeVar("T")
 

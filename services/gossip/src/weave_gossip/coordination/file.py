@@ -20,6 +20,7 @@ from weave_gossip.coordination.backend import MAX_ENTRIES, Entry, check_limits
 from weave_gossip.errors import CoordinationAwayError, RevisionConflictError
 from weave_model.errors import Exhausted
 from weave_runtime.logs import once_per
+from weave_runtime.pulse import pulse
 from weave_runtime.watch import Table
 
 log = logging.getLogger(__name__)
@@ -29,8 +30,9 @@ log.addFilter(once_per(60))
 SCHEMA = 1
 # Oldest reader of what this release writes.
 OLDEST_READER = 1
-# A stat costs microseconds; a ring or a fence may well take half a second to be seen by others.
-POLL_S = 0.5
+# A stat costs microseconds, to wake for it a hundred times as much; a ring or a fence may well take
+# a second to be seen by others.
+POLL_S = 1.0
 
 
 class FileCoordination:
@@ -73,7 +75,7 @@ class FileCoordination:
                     seen, first = present, False
             except CoordinationAwayError as error:
                 log.warning("%s", error)
-            await asyncio.sleep(self._poll_s)
+            await pulse(self._poll_s)
 
     async def close(self) -> None:
         """See Coordination: nothing is held between calls."""
