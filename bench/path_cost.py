@@ -25,7 +25,7 @@ from weave_router.core import naming
 
 AMOUNT = "1G"
 _TABLE = "inet weave"
-_CHAINS = ("guard", "guard_out", "new_from", "new_in", "new_out", "nat")
+_CHAINS = ("guard", "guard_in", "guard_out", "new_from", "new_out", "nat")
 _UNTRACKED = "notrack accept"
 
 

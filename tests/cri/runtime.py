@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from weave_lab.processes import ProcessRecord
 
 # A kubelet waits for two minutes.
 CALL_S = 60.0
+_STARTING = "server is not initialized yet"
 
 _messages, _services = grpc.protos_and_services(str(Path("tests/cri/cri.proto")))
 
@@ -128,8 +130,17 @@ class Cri:
         # Go's server refuses the socket's path as an authority.
         options = [("grpc.default_authority", "localhost")]
         with grpc.insecure_channel(f"unix://{self.containerd.socket}", options) as channel:
-            stub = _services.RuntimeServiceStub(channel)
-            return getattr(stub, method)(request, timeout=CALL_S, wait_for_ready=True)
+            call = getattr(_services.RuntimeServiceStub(channel), method)
+            deadline = time.monotonic() + CALL_S
+            while True:
+                try:
+                    return call(request, timeout=CALL_S, wait_for_ready=True)
+                except grpc.RpcError as error:
+                    # Right after a start it listens already, and does nothing yet.
+                    is_early = _STARTING in (error.details() or "")
+                    if not is_early or time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.1)
 
 
 class Served:

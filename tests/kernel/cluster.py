@@ -4,7 +4,7 @@ kernel at work in each node."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from tests.kernel.kernel_contract import ring
@@ -95,11 +95,22 @@ class Node:
         self.inputs = replace(self.inputs, paths={**self.inputs.paths, other.name: path})
         self.reconcile()
 
+    def add_peer(self, address: str) -> None:
+        """From the next round on somebody with this underlay address is a peer."""
+        other = Peer(PeerName(b"\x02\0\0\0\0\x99"), (Prefix.parse(address),))
+        self.inputs = replace(self.inputs, peers=(*(self.inputs.peers or ()), other))
+
     def options(self, **changes: object) -> None:
         """Changes options."""
         options = replace(self.inputs.options, **changes)  # type: ignore[arg-type]
         self.inputs = replace(self.inputs, options=options)
         self.reconcile()
+
+    def load_rules_only(self) -> Callable[[], int]:
+        """Puts the state right; returns what ends the connections that should not be there."""
+        found = self.kernel.found(switches.paths(self.inputs.options))
+        assert self.kernel.apply(diff(plan.plan(self.inputs, found), found)) == []
+        return lambda: self.netns.call(self._end_forbidden)
 
     def set_filters(self, rp_filter: int, bridge_nf: int) -> None:
         """Sets switches of the host for all devices there are, as its administrator may."""
@@ -128,7 +139,12 @@ class Node:
         found = self.kernel.found(switches.paths(self.inputs.options))
         operations = diff(plan.plan(self.inputs, found), found)
         assert self.kernel.apply(operations) == []
+        self._end_forbidden()
         return operations
+
+    def _end_forbidden(self) -> int:
+        peers = [address for peer in self.inputs.peers or () for address in peer.underlay]
+        return self.kernel.remove_forbidden_connections(self.inputs.options.universes, peers)
 
 
 @dataclass

@@ -434,6 +434,44 @@ def test_removing_connections_of_an_address_that_has_none_is_success(rig: Rig) -
     assert rig.tracked() == {OUTSIDE}
 
 
+def led(source: str, service: str, *, to: str, port: int, reply_to: str) -> Connection:
+    """A pod's connection by way of a Service."""
+    ends = map(Prefix.parse, (source, service, to, reply_to))
+    return Connection(*ends, protocol=17, reply_source_port=port)
+
+
+def test_connections_that_the_rules_forbid_go(rig: Rig) -> None:
+    us, peer, outside, service = "10.99.0.1", "10.99.0.2", "192.0.2.7", "10.96.0.1"
+    gone = {
+        led("10.32.0.3", service, to="10.99.0.2", port=6783, reply_to=us),
+        led("10.32.0.4", service, to="10.99.0.2", port=6784, reply_to=us),
+        led("10.32.0.5", service, to="10.99.0.2", port=6785, reply_to="10.32.0.5"),
+        led("fd00:32::3", "fd00:96::1", to="fd99::2", port=6784, reply_to="fd99::1"),
+        led("10.32.0.6", outside, to=outside, port=6784, reply_to=us),
+        led("10.32.0.12", peer, to=peer, port=6785, reply_to=us),
+    }
+    stay = {
+        # Other ports.
+        led("10.32.0.7", service, to="10.99.0.2", port=6782, reply_to=us),
+        led("10.32.0.8", service, to="10.99.0.2", port=6786, reply_to=us),
+        # To a pod; to the outside but no tunnel; without a translation.
+        led("10.32.0.9", service, to="10.40.0.7", port=6784, reply_to=us),
+        led("10.32.0.10", outside, to=outside, port=6785, reply_to=us),
+        led("10.32.0.11", outside, to=outside, port=6784, reply_to="10.32.0.11"),
+        # A node's own.
+        led("10.99.0.9", peer, to=peer, port=6783, reply_to="10.99.0.9"),
+    }
+    for each in gone | stay:
+        rig.track(each)
+
+    universes = [Prefix.parse("10.32.0.0/12"), Prefix.parse("fd00:32::/48")]
+    peers = [Prefix.parse(peer)]
+    removed = rig.do(lambda: rig.kernel.remove_forbidden_connections(universes, peers))
+
+    assert removed == len(gone)
+    assert rig.tracked() == stay
+
+
 def test_reset_leaves_nothing_of_ours(rig: Rig) -> None:
     rig.reconcile(inputs())
     rig.attach(rig.record())

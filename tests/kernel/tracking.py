@@ -22,14 +22,16 @@ _AF = {Family.IPV4: socket.AF_INET, Family.IPV6: socket.AF_INET6}
 
 @dataclass(frozen=True, slots=True)
 class Tracking:
-    """Makes and lists entries; those it makes are of UDP, and long-lived."""
+    """Makes and lists entries; those it makes are of UDP, and long-lived. What leads to the port
+    that all have which name none says nothing of ports."""
 
     node: Netns
 
     def track(self, connection: Connection, zone: int = 0) -> None:
         """Lets a connection be tracked."""
+        port = connection.reply_source_port or _PORT
         original = _tuple(connection.source, connection.destination)
-        reply = _tuple(connection.reply_source, connection.reply_destination)
+        reply = _tuple(connection.reply_source, connection.reply_destination, port)
 
         def add() -> None:
             with NFCTSocket(original.family) as conntrack:
@@ -50,14 +52,14 @@ class Tracking:
         return {_connection(entry) for entries in both for entry in entries}
 
 
-def _tuple(source: Prefix, destination: Prefix) -> NFCTAttrTuple:
+def _tuple(source: Prefix, destination: Prefix, source_port: int = _PORT) -> NFCTAttrTuple:
     ends = [format_address(end.family, end.address) for end in (source, destination)]
     return NFCTAttrTuple(
         family=_AF[source.family],
         saddr=ends[0],
         daddr=ends[1],
         proto=_UDP,
-        sport=_PORT,
+        sport=source_port,
         dport=_PORT,
     )
 
@@ -68,4 +70,9 @@ def _connection(entry: Any) -> Connection:
         ip = entry.get_attr(direction).get_attr("CTA_TUPLE_IP")
         family = Family.IPV4 if ip.get_attr("CTA_IP_V4_SRC") else Family.IPV6
         ends += [ip.get_attr(f"CTA_IP_V{family}_{end}") for end in ("SRC", "DST")]
-    return Connection(*map(Prefix.parse, ends))
+    port = (
+        entry.get_attr("CTA_TUPLE_REPLY").get_attr("CTA_TUPLE_PROTO").get_attr("CTA_PROTO_SRC_PORT")
+    )
+    if port == _PORT:
+        return Connection(*map(Prefix.parse, ends))
+    return Connection(*map(Prefix.parse, ends), protocol=_UDP, reply_source_port=port)

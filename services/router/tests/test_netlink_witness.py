@@ -169,7 +169,10 @@ def test_a_tracked_connection_is_removed_by_what_was_read(
     tracked = connections.decode(read_entry)
 
     assert tracked is not None
-    assert tracked.connection == Connection(*map(Prefix.parse, (*ends, *reply_ends)))
+    assert tracked.connection == Connection(
+        *map(Prefix.parse, (*ends, *reply_ends)), protocol=17, reply_source_port=53
+    )
+    assert not connections.leads_to_mesh(read_entry.payload)
     assert {Prefix.parse(end).to_bytes() for end in (*ends, *reply_ends)} <= connections.mentioned(
         read_entry.payload
     )

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from weave_model.prefix import Prefix
-from weave_router.core import host_check, naming, plan, ruleset, switches
+from weave_router.core import host_check, naming, plan, ruleset, sets, switches
 from weave_router.core.attachments import Record
-from weave_router.core.diff import Operation, diff
+from weave_router.core.diff import LoadRuleset, Operation, UpdateSets, diff
 from weave_router.core.drift import Baseline
 from weave_router.core.inputs import Inputs
 from weave_router.core.partition import partition
 from weave_router.core.sandbox import Difference
 from weave_router.core.state import KernelState, Link
 from weave_router.drift import DriftNotes
+from weave_router.errors import KernelRefused
 from weave_router.kernel.api import Failed, Kernel
 from weave_router.locks import NamedLocks
 from weave_router.node import Node
@@ -136,6 +137,8 @@ class Reconciler:
             shared = [operation for operation in shared if id(operation) not in seen]
             by_port = {link: [o for o in ops if id(o) not in seen] for link, ops in by_port.items()}
         failed = await self._in_thread(lambda: self._kernel.apply(shared))
+        if any(map(_forbids_more, shared)):
+            await self._in_thread(lambda: self._end_forbidden(inputs, desired))
         for link, of_port in by_port.items():
             if of_port:
                 failed += await self._apply_to_port(link, of_port, moment)
@@ -169,6 +172,20 @@ class Reconciler:
         found = self._kernel.found(switches.paths(inputs.options))
         desired = plan.plan(inputs, found)
         return found, desired, diff(desired, found), plan.impassable(found)
+
+    def _end_forbidden(self, inputs: Inputs, desired: KernelState) -> None:
+        """The rules ask the first packet of a connection only, and said something else then."""
+        peers = sets.peers(desired.sets)
+        try:
+            count = self._kernel.remove_forbidden_connections(inputs.options.universes, peers)
+        except KernelRefused as error:
+            log.warning(
+                "connections to ports of the mesh may stay that began before it was forbidden",
+                extra={"reason": str(error)},
+            )
+            return
+        if count:
+            log.info("ended connections that the rules forbid", extra={"connections": count})
 
     def _settled_ports(
         self, by_port: dict[str, list[Operation]], moment: int
@@ -241,3 +258,9 @@ class Reconciler:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+
+def _forbids_more(operation: Operation) -> bool:
+    if isinstance(operation, UpdateSets):
+        return bool(sets.peers(operation.added))
+    return isinstance(operation, LoadRuleset)

@@ -2,7 +2,7 @@
 
 Each chain of a hook asks first what tells nearly all packets apart; the rest is in chains of its
 own. Chains of type nat see the first packet of a connection only, and a later one of it when the
-first was dropped: what only a translation can lead somewhere is asked there (docs/adr/0012).
+first was dropped: what has to be known only once is asked there (docs/adr/0012).
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ PROBES = "ip6 saddr fe80::/10 ip6 daddr fe80::/10 icmpv6 type { echo-request, ec
 # Tells nearly all packets apart at once. Other protocols may have anything in a port's place, so
 # what matches is looked at again.
 _TO_MESH_PORTS = f"th dport {MESH_PORTS}"
-# For this node itself, or for all on a link.
-_NOT_PASSING_BY = "fib daddr type != unicast"
 # Before every other chain that translates: the first that does so ends the asking.
 _FIRST = -199
 
@@ -36,22 +34,19 @@ Chains = dict[str, tuple[str, list[str]]]
 
 def chains(*, exposed: bool) -> Chains:
     """Hook, empty for none, and rules of each chain."""
-    made = {
-        "to_mesh": ("", _to_mesh()),
+    return {
         "from_pod": ("", _from_pod()),
         "transit": ("", _transit()),
         "from_tunnel": ("", _from_tunnel()),
         "mesh_ports": ("", [f"udp dport {MESH_PORTS} drop", f"tcp dport {MESH_PORT} drop"]),
+        "mesh_in": ("", _mesh_in()),
         "redirects": ("", _redirects()),
         "guard": (hook("filter", "prerouting", -300), _guard()),
+        "guard_in": (hook("filter", "input", -300), _guard_in(exposed=exposed)),
         "guard_out": (hook("filter", "output", -300), _guard_out(exposed=exposed)),
         "new_from": (hook("nat", "prerouting", _FIRST), _new_from()),
-        "new_in": (hook("nat", "input", _FIRST), _new_in()),
         "new_out": (hook("nat", "postrouting", _FIRST), _new_out()),
     }
-    if not exposed:
-        made["hidden"] = (hook("filter", "input", -300), _hidden())
-    return made
 
 
 def hook(kind: str, where: str, priority: int) -> str:
@@ -64,20 +59,11 @@ def _guard() -> list[str]:
         f"iifgroup {naming.POD_GROUP} goto from_pod",
         f"iifgroup {naming.TUNNEL_GROUP} goto from_tunnel",
         *(f"udp dport {TUNNEL_PORT} {HEADER[f]} saddr @peers{f} notrack accept" for f in Family),
-        f"udp dport {TUNNEL_PORT} {_NOT_PASSING_BY} drop",
-    ]
-
-
-def _to_mesh() -> list[str]:
-    return [
-        f"{_NOT_PASSING_BY} goto mesh_ports",
-        *(f"{HEADER[f]} daddr @peers{f} goto mesh_ports" for f in Family),
     ]
 
 
 def _from_pod() -> list[str]:
     return [
-        f"{_TO_MESH_PORTS} jump to_mesh",
         *(f"iifname . ether saddr . {HEADER[f]} saddr @bindings{f} accept" for f in Family),
         "drop",
     ]
@@ -89,7 +75,6 @@ def _from_tunnel() -> list[str]:
         *(f"{HEADER[f]} saddr @remote{f} {HEADER[f]} daddr @local{f} accept" for f in Family),
         f"{PROBES} accept",
         *(f"{HEADER[f]} saddr != @remote{f} drop" for f in Family),
-        f"{_TO_MESH_PORTS} jump to_mesh",
         *(f"{HEADER[f]} daddr @remote{f} goto transit" for f in Family),
     ]
 
@@ -109,28 +94,38 @@ def _new_from() -> list[str]:
     ]
 
 
-def _new_in() -> list[str]:
+def _new_out() -> list[str]:
+    rules = []
+    for f in Family:
+        outside = f"{HEADER[f]} daddr != @universe{f}"
+        # By its source what came by a tunnel: a tunnel's own packet still has the device, too.
+        for origin in (f"iifname {PODS}", f"{HEADER[f]} saddr @remote{f}"):
+            rules += [
+                f"{origin} {HEADER[f]} daddr @peers{f} goto mesh_ports",
+                # Masqueraded it comes from a peer, and nobody knows all addresses of one.
+                f"{origin} {outside} udp dport {TUNNEL_PORT} drop",
+                f"{origin} ct status dnat {outside} goto mesh_ports",
+            ]
+    return rules
+
+
+def _guard_in(*, exposed: bool) -> list[str]:
+    # No pod and no tunnel can have one of these for a source: the guard has seen to it.
+    rules = [f"udp dport {TUNNEL_PORT} {HEADER[f]} saddr @peers{f} accept" for f in Family]
+    rules.append(f"{_TO_MESH_PORTS} jump mesh_in")
+    if not exposed:
+        rules += [f"iifname {TUNNELS} {PROBES} accept"]
+        rules += [f"iifname {PODS} drop", f"iifname {TUNNELS} drop"]
+    return rules
+
+
+def _mesh_in() -> list[str]:
     return [
         f"iifname {PODS} goto mesh_ports",
         f"iifname {TUNNELS} goto mesh_ports",
+        # By a direct path, or because its node was told not to track it.
+        *(f"{HEADER[f]} saddr @remote{f} goto mesh_ports" for f in Family),
         f"udp dport {TUNNEL_PORT} drop",
-    ]
-
-
-def _new_out() -> list[str]:
-    # Also where nobody is a peer yet: who becomes one later must not have such a connection.
-    return [
-        f"iifname {devices} ct status dnat {HEADER[f]} daddr != @universe{f} goto mesh_ports"
-        for devices in (PODS, TUNNELS)
-        for f in Family
-    ]
-
-
-def _hidden() -> list[str]:
-    return [
-        f"iifname {TUNNELS} {PROBES} accept",
-        f"iifname {PODS} drop",
-        f"iifname {TUNNELS} drop",
     ]
 
 

@@ -4,29 +4,29 @@ Priorities are the design's; guard (-300) runs before connection tracking (-200)
 
 | hook        | chain     | what it is for                                                      |
 |-------------|-----------|---------------------------------------------------------------------|
-| prerouting  | guard     | A pod's port: only what is bound to it passes, and nothing to mesh  |
-|             |           | and tunnel ports of this node or a peer. A tunnel: only other       |
+| prerouting  | guard     | A pod's port: only what is bound to it passes. A tunnel: only other |
 |             |           | peers' blocks as source. What goes on to another peer is not        |
 |             |           | tracked, or `ct state invalid drop` of kube-proxy kills TCP on      |
-|             |           | asymmetric relay paths; and it is relayed no second time. Tunnel    |
-|             |           | packets are taken from known peers only.                            |
+|             |           | asymmetric relay paths; and it is relayed no second time.           |
+| input       | guard_in  | Pods do not speak to this node's mesh and tunnel ports (after       |
+|             |           | DNAT); tunnel packets are taken from known peers only.              |
 | output      | guard_out | No redirects: same-node pods would be told to speak to each other   |
 |             |           | directly.                                                           |
-| prerouting, | new_from, | The same once more for the first packet of a connection, after what |
-| input,      | new_in,   | others translate: a Service leads no pod to these ports either. And |
-| postrouting | new_out   | no device with a name of ours passes by the guard for want of its   |
-|             |           | group.                                                              |
-| input       | hidden    | After `weave hide`: pods do not reach the host.                     |
+| prerouting  | new_from  | No device with a name of ours passes by the guard for want of its   |
+|             |           | group: it opens no connection.                                      |
+| postrouting | new_out   | Pods do not speak to other peers' mesh and tunnel ports (after      |
+|             |           | DNAT), nor to a tunnel port outside the universe: masqueraded, that |
+|             |           | would come from a peer.                                             |
 | forward,    | marks,    | Only where a foreign forward chain drops by policy.                 |
 | postrouting | unmark    |                                                                     |
 | postrouting | nat       | Masquerade (a) pods towards outside the universe, (b) what enters   |
 |             |           | the overlay with a source outside it, so that the answer comes back |
 |             |           | by the overlay.                                                     |
 
-Every packet runs through the first two, so each asks first what tells most packets apart (where
-they come from, a port, a protocol) and has the rest in chains of its own; what a translation alone
-can bring about is asked once a connection (docs/adr/0012). Peers' packets around the overlay's are
-not tracked: all that could be known of them is who sent them.
+Every packet runs through some of the first three, so each asks first what tells most packets apart
+(where they come from, a port, a protocol) and has the rest in chains of its own; what a translation
+alone can bring about on the way through is asked once a connection (docs/adr/0012). Peers' packets
+around the overlay's are not tracked: all that could be known of them is who sent them.
 
 The table is replaced in one transaction: no packet sees it without its rules.
 """

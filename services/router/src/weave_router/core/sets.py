@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from weave_model.prefix import Family, Prefix, coalesce
 from weave_router.core import ports, routes, ruleset
 from weave_router.core.inputs import Inputs
@@ -29,6 +31,13 @@ def elements(inputs: Inputs, found: KernelState) -> dict[str, frozenset[Element]
             for element in ports.bindings(port).get(name, ())
         )
     return sets
+
+
+def peers(of: Mapping[str, frozenset[Element]]) -> frozenset[Prefix]:
+    """The peers' addresses among elements by set."""
+    names = [f"peers{family}" for family in Family]
+    found = (element for name in names for element in of.get(name, ()))
+    return frozenset(element for element in found if isinstance(element, Prefix))
 
 
 def _prefix_sets(inputs: Inputs) -> dict[str, list[Prefix] | None]:

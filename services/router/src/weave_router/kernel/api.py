@@ -151,6 +151,13 @@ class Kernel(Protocol):
         KernelRefused, after all were tried."""
         ...
 
+    def remove_forbidden_connections(
+        self, universes: Collection[Prefix], peers: Collection[Prefix]
+    ) -> int:
+        """Ends connections that the rules would not let begin (`core.connections`); says how many
+        there were. May run beside everything else. Raises KernelRefused, after all were tried."""
+        ...
+
     def inspect(self, netns_path: str, interface: str) -> SandboxFound | None:
         """What a sandbox holds; None when there is no such namespace. May run in several threads at
         once."""

@@ -12,7 +12,7 @@ from weave_model.attachment import Route as SandboxRoute
 from weave_model.errors import Invalid
 from weave_model.prefix import Prefix
 from weave_router.core import naming
-from weave_router.core.connections import Connection, involves
+from weave_router.core.connections import Connection, involves, is_forbidden
 from weave_router.core.diff import Add, Change, LoadRuleset, Operation, Remove, UpdateSets
 from weave_router.core.sandbox import SandboxFound
 from weave_router.core.state import (
@@ -147,6 +147,17 @@ class FakeKernel:
             if self.tracking_fails:
                 raise KernelRefused(self.tracking_fails)
             gone = {each for each in self.connections if involves(each, addresses)}
+            self.connections -= gone
+            return len(gone)
+
+    def remove_forbidden_connections(
+        self, universes: Collection[Prefix], peers: Collection[Prefix]
+    ) -> int:
+        """See `api.Kernel`."""
+        with self._lock:
+            if self.tracking_fails:
+                raise KernelRefused(self.tracking_fails)
+            gone = {each for each in self.connections if is_forbidden(each, universes, peers)}
             self.connections -= gone
             return len(gone)
 

@@ -94,6 +94,12 @@ class LinuxKernel:
         """See `api.Kernel`."""
         return self._connections.remove(addresses)
 
+    def remove_forbidden_connections(
+        self, universes: Collection[Prefix], peers: Collection[Prefix]
+    ) -> int:
+        """See `api.Kernel`."""
+        return self._connections.remove_forbidden(universes, peers)
+
     def inspect(self, netns_path: str, interface: str) -> SandboxFound | None:
         """See `api.Kernel`."""
         return self._pod_links.inspect(netns_path, interface)

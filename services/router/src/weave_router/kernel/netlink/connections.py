@@ -24,7 +24,9 @@ _DELETE = _SUBSYSTEM << 8 | 2
 # struct nfgenmsg: family, version, resource.
 _NFGENMSG = struct.Struct("=BBH")
 _TUPLE_ORIGINAL, _TUPLE_REPLY, _ID, _ZONE = 1, 2, 12, 18
-_TUPLE_IP = 1
+_TUPLE_IP, _TUPLE_PROTO = 1, 2
+_PROTO_NUMBER, _PROTO_SOURCE_PORT = 1, 2
+_PORT = struct.Struct("!H")
 # Source and destination of each family.
 _IP_ENDS = ((1, 2), (3, 4))
 
@@ -35,6 +37,12 @@ def _ends_of_length(length: int, ends: tuple[int, int]) -> re.Pattern[bytes]:
 
 
 _ENDS = tuple(_ends_of_length(length, ends) for length, ends in zip((4, 16), _IP_ENDS, strict=True))
+
+
+# A source port from 6783 to 6785, which is where a connection leads to when it is an answer's.
+_FROM_MESH_PORT = re.compile(
+    re.escape(wire.ATTRIBUTE.pack(6, _PROTO_SOURCE_PORT)) + rb"\x1a[\x7f-\x81]", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,11 @@ def mentioned(datagram: bytes) -> set[bytes]:
     return {found for pattern in _ENDS for found in pattern.findall(datagram)}
 
 
+def leads_to_mesh(datagram: bytes) -> bool:
+    """May there be a connection to a port of the mesh in it?"""
+    return _FROM_MESH_PORT.search(datagram) is not None
+
+
 def decode(message: Message) -> Tracked | None:
     """One entry; None: it has no addresses that we could read."""
     family, _, _ = _NFGENMSG.unpack_from(message.payload)
@@ -69,7 +82,9 @@ def decode(message: Message) -> Tracked | None:
     handle += b"".join(
         wire.attribute(kind, attributes[kind]) for kind in (_ZONE, _ID) if kind in attributes
     )
-    return Tracked(Connection(*original, *reply), family, handle)
+    protocol, port = _answers_from(attributes[_TUPLE_REPLY])
+    connection = Connection(*original, *reply, protocol=protocol, reply_source_port=port)
+    return Tracked(connection, family, handle)
 
 
 def remove(tracked: Tracked) -> Request:
@@ -86,6 +101,12 @@ def _ip_ends(tuple_: bytes) -> tuple[Prefix, Prefix] | None:
         if source in ip and destination in ip:
             return _host(ip[source]), _host(ip[destination])
     return None
+
+
+def _answers_from(tuple_: bytes) -> tuple[int, int]:
+    proto = wire.parse_attributes(wire.parse_attributes(tuple_).get(_TUPLE_PROTO, b""))
+    number, port = proto.get(_PROTO_NUMBER, b"\0"), proto.get(_PROTO_SOURCE_PORT, b"\0\0")
+    return number[0], _PORT.unpack(port)[0]
 
 
 def _host(raw: bytes) -> Prefix:

@@ -128,11 +128,13 @@ def change(link: Link, found: Link | None = None) -> list[Request]:
         attributes.append(wire.u32(_IFLA_MTU, link.mtu))
     if found is not None and found.master != link.master:
         attributes.append(wire.u32(_IFLA_MASTER, 0))
-    if found is not None and found.group != link.group:
-        attributes.append(wire.u32(_IFLA_GROUP, link.group))
     requests = []
     if attributes:
         requests.append(_set(link, b"".join(attributes)))
+    if found is not None and found.group != link.group:
+        # By itself: kernels before 5.19 give all that comes with a group to every device of it when
+        # the named one is gone.
+        requests.append(_set(link, wire.u32(_IFLA_GROUP, link.group)))
     if link.addrgen_none and (found is None or not found.addrgen_none):
         mode = wire.nested(socket.AF_INET6, wire.u8(_IFLA_INET6_ADDR_GEN_MODE, _ADDR_GEN_NONE))
         # Without IPv6 in the kernel there is nothing to turn off.
