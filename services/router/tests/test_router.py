@@ -333,6 +333,43 @@ async def test_a_detach_ends_the_connections_of_its_addresses(world: World) -> N
         assert world.kernel.connections == {of_another_pod}
 
 
+async def test_connections_that_the_rules_forbid_end(world: World) -> None:
+    """Those to a host that becomes a peer, and those from while the rules were away."""
+    peer, later = Prefix.parse("10.99.0.2"), Prefix.parse("10.99.0.3")
+    to_peer, to_later = (
+        Connection(POD, each, each, UNDERLAY, protocol=17, reply_source_port=6785)
+        for each in (peer, later)
+    )
+    world.kernel.connections = {to_peer, to_later}
+    async with world.router() as router:
+        await router.reconciler.settled()
+        assert world.kernel.connections == {to_later}
+
+        router.node.learn_peers(
+            [Peer(SELF, (UNDERLAY,)), Peer(NAMES[1], (peer,)), Peer(NAMES[2], (later,))]
+        )
+        router.reconciler.request()
+        await router.reconciler.settled()
+        assert world.kernel.connections == set()
+
+        world.kernel.connections = {to_peer}
+        world.kernel.ruleset = ""
+        router.reconciler.request()
+        await router.reconciler.settled()
+        assert world.kernel.connections == set()
+
+
+async def test_a_round_goes_on_where_nothing_is_tracked(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.kernel.tracking_fails = "no access to connection tracking"
+    async with world.router() as router:
+        await router.reconciler.settled()
+
+        assert not router.not_ready()
+    assert "may stay that began before it was forbidden" in caplog.text
+
+
 async def test_a_detach_does_not_wait_until_connections_are_ended(world: World) -> None:
     kernel = SlowTracking(sandboxes={SANDBOX: {}}, host_uplinks=world.kernel.host_uplinks)
     world.kernel = kernel

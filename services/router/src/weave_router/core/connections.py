@@ -10,6 +10,7 @@ from weave_model.prefix import Prefix
 # Protocols (IANA numbers) and ports of the mesh, as in `guards`.
 _TCP, _UDP = 6, 17
 MESH_PORTS = {_TCP: {6783}, _UDP: {6783, 6784, 6785}}
+ALL_MESH_PORTS = frozenset[int]().union(*MESH_PORTS.values())
 TUNNEL = (_UDP, 6784)
 
 

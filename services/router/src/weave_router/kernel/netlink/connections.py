@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 
 from weave_model.prefix import Prefix
-from weave_router.core.connections import Connection
+from weave_router.core.connections import ALL_MESH_PORTS, Connection
 from weave_router.kernel.netlink import wire
 from weave_router.kernel.netlink.wire import Message, Request
 
@@ -39,9 +39,11 @@ def _ends_of_length(length: int, ends: tuple[int, int]) -> re.Pattern[bytes]:
 _ENDS = tuple(_ends_of_length(length, ends) for length, ends in zip((4, 16), _IP_ENDS, strict=True))
 
 
-# A source port from 6783 to 6785, which is where a connection leads to when it is an answer's.
+# A source port of the mesh, which is where a connection leads to when it is an answer's.
 _FROM_MESH_PORT = re.compile(
-    re.escape(wire.ATTRIBUTE.pack(6, _PROTO_SOURCE_PORT)) + rb"\x1a[\x7f-\x81]", re.DOTALL
+    re.escape(wire.ATTRIBUTE.pack(wire.ATTRIBUTE.size + _PORT.size, _PROTO_SOURCE_PORT))
+    + b"(?:%b)" % b"|".join(re.escape(_PORT.pack(p)) for p in sorted(ALL_MESH_PORTS)),
+    re.DOTALL,
 )
 
 
